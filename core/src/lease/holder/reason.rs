@@ -1,0 +1,61 @@
+//! Why a VIP goes down, or is not claimed any more.
+
+use std::fmt;
+
+use crate::ids::NodeId;
+
+/// Why a VIP goes down at this node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DownReason {
+    /// The applied state no longer assigns this epoch of it to this node.
+    Unassigned,
+    /// A voter knows of a later assignment.
+    Denied {
+        /// Which voter.
+        by: NodeId,
+    },
+    /// No majority of the voters renewed the lease in time.
+    Expired,
+    /// The rest of the daemon gave it up, and said why.
+    GivenUp(String),
+    /// The daemon stops.
+    Stopping,
+    /// The voters' answers differ so much between VIPs that the gate has no slot left for this one.
+    NoSlot,
+    /// This node would claim more addresses than a voter accepts of one session, or the VIP has none.
+    AddressCount {
+        /// Most that a voter accepts.
+        limit: usize,
+    },
+}
+
+impl DownReason {
+    /// Is the VIP still assigned here, so that the cluster must be told that it needs a new epoch?
+    pub fn is_given_up(&self) -> bool {
+        !matches!(self, DownReason::Unassigned | DownReason::Stopping)
+    }
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DownReason::Unassigned => f.write_str("it is no longer assigned to this node"),
+            DownReason::Denied { by } => {
+                write!(
+                    f,
+                    "voter {by} denied the lease: its log holds a later assignment"
+                )
+            }
+            DownReason::Expired => {
+                f.write_str("the lease ended: no majority of the voters renewed it in time")
+            }
+            DownReason::GivenUp(why) => f.write_str(why),
+            DownReason::Stopping => f.write_str("the daemon is stopping"),
+            DownReason::NoSlot => f.write_str("the packet gate has no lease slot left"),
+            DownReason::AddressCount { limit } => write!(
+                f,
+                "it has no address, or this node would claim more than {limit} addresses"
+            ),
+        }
+    }
+}

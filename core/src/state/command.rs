@@ -1,0 +1,182 @@
+//! Commands: what can be written to the log.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, NodeId, VipName};
+use crate::spec::{NodeSpec, VipSpec};
+use crate::state::Cause;
+
+/// Settings of the whole cluster.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// Automatic placement is off: VIPs move only by command (maintenance).
+    pub frozen: bool,
+}
+
+/// One assignment to make.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Move {
+    /// Which VIP.
+    pub vip: VipName,
+    /// Epoch of the assignment that the proposer saw (zero: none). The move is skipped when the VIP has
+    /// another one by now.
+    pub expected: Epoch,
+    /// New owner; `None`: nobody.
+    pub to: Option<NodeId>,
+    /// Why.
+    pub cause: Cause,
+    /// What was seen.
+    pub evidence: String,
+    /// `Some(true)`: pin to `to` (an operator's move); `Some(false)`: remove the pin; `None`: leave it.
+    pub pin: Option<bool>,
+}
+
+/// A command.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Nodes and VIPs of the first configuration; ignored when the state has been bootstrapped.
+    Bootstrap {
+        /// All nodes.
+        nodes: Vec<NodeSpec>,
+        /// Initial VIPs.
+        vips: Vec<VipSpec>,
+    },
+    /// Declare a VIP, or change its declaration.
+    PutVip(VipSpec),
+    /// Delete a VIP.
+    DeleteVip(VipName),
+    /// Declare a node, or change its declaration.
+    PutNode(NodeSpec),
+    /// Assign VIPs; moves whose expectation fails are skipped, the others are made. Rejected when none
+    /// could be made.
+    Assign(Vec<Move>),
+    /// Keep VIPs away from a node (`Some(reason)`), or let it take part again.
+    Drain {
+        /// Which node.
+        node: NodeId,
+        /// Why; `None` ends the drain.
+        reason: Option<String>,
+    },
+    /// Nodes have been heard for the first time. Kept so that one that lost its disk is told apart.
+    Joined(Vec<NodeId>),
+    /// Change the settings.
+    Settings(Settings),
+    /// Leave a VIP to a router outside the group (`Some(evidence)`), or take it back.
+    Yield {
+        /// Which VIP.
+        vip: VipName,
+        /// What was seen.
+        evidence: Option<String>,
+    },
+}
+
+/// What stands in a log entry: the command, and who proposed it when.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Wall clock of the proposer, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// The command.
+    pub command: Command,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match &self.command {
+            Command::Bootstrap { nodes, vips } => {
+                return write!(f, "bootstrap({} nodes, {} vips)", nodes.len(), vips.len());
+            }
+            Command::PutVip(v) => return write!(f, "put-vip({})", v.name),
+            Command::DeleteVip(v) => return write!(f, "delete-vip({v})"),
+            Command::PutNode(n) => return write!(f, "put-node({})", n.name),
+            Command::Assign(m) => return write!(f, "assign({} moves)", m.len()),
+            Command::Drain { node, .. } => return write!(f, "drain({node})"),
+            Command::Joined(nodes) => return write!(f, "joined({} nodes)", nodes.len()),
+            Command::Settings(_) => "settings",
+            Command::Yield { vip, .. } => return write!(f, "yield({vip})"),
+        };
+        f.write_str(what)
+    }
+}
+
+/// Why `apply` refused a command; the state is as before.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    /// What was wrong, with which VIP or node, what was expected, and what to do.
+    pub message: String,
+    /// Kind, for programs.
+    pub kind: RejectionKind,
+}
+
+impl Rejection {
+    pub(crate) fn not_found(message: impl Into<String>) -> Rejection {
+        Rejection {
+            message: message.into(),
+            kind: RejectionKind::NotFound,
+        }
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Rejection {
+        Rejection {
+            message: message.into(),
+            kind: RejectionKind::Conflict,
+        }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Rejection {
+        Rejection {
+            message: message.into(),
+            kind: RejectionKind::Invalid,
+        }
+    }
+}
+
+/// Kind of a rejection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum RejectionKind {
+    /// The thing named does not exist.
+    NotFound,
+    /// It conflicts with something that exists (an address in use, a VIP that moved meanwhile).
+    Conflict,
+    /// The command is wrong in itself.
+    Invalid,
+}
+
+/// A move that was not made, while others of the same command may have been.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Which VIP was to move.
+    pub vip: VipName,
+    /// Why it did not.
+    pub reason: Rejection,
+}
+
+/// What `apply` answers to the proposer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The refusal, if there was one.
+    pub rejected: Option<Rejection>,
+    /// VIPs whose assignment changed, and their epoch now (zero: none), in the order of the changes.
+    pub assigned: Vec<(VipName, Epoch)>,
+    /// Moves of [`Command::Assign`] that were not made, in the order of the command.
+    pub skipped: Vec<Skipped>,
+    /// Revision of the history after the entry.
+    pub revision: u64,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rejected {
+            Some(r) => write!(f, "rejected: {}", r.message),
+            None if self.skipped.is_empty() => {
+                write!(f, "applied, {} assignments", self.assigned.len())
+            }
+            None => {
+                let (made, skipped) = (self.assigned.len(), self.skipped.len());
+                write!(f, "applied, {made} assignments, {skipped} moves skipped")
+            }
+        }
+    }
+}
