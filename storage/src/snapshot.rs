@@ -1,0 +1,203 @@
+//! Snapshots of the replicated state: their bytes, and the files that hold them.
+//!
+//! ```text
+//!   0  magic "BUOYSNAP"    8  format, u32 LE    12  CRC32 of what follows, u32 LE
+//!  16  postcard of (SnapshotMeta, core State)
+//! ```
+//!
+//! The same bytes lie in the file and travel to other nodes, so that a receiver checks what the disk of
+//! the sender held. A file is written under another name, synced, and renamed; the one before it is
+//! removed only then. Leftovers of an interrupted write are removed at open.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use buoy_core::state::State;
+
+use crate::dir::{sync_dir, write_durably};
+use crate::error::OpenError;
+use crate::types::{MAX_SNAPSHOT_BYTES, Snapshot, SnapshotData, SnapshotMeta};
+
+/// Format of snapshots that this version writes, and the newest that it reads.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"BUOYSNAP";
+const HEADER_BYTES: usize = 16;
+const SUFFIX: &str = "snap";
+
+/// Why bytes are no snapshot.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("the snapshot has {0} bytes, more than the {MAX_SNAPSHOT_BYTES} that are allowed")]
+    TooLarge(usize),
+    #[error("it does not begin like a snapshot of buoy")]
+    Foreign,
+    #[error(
+        "the snapshot is written in format {0}, and this version of buoy knows formats up to {SNAPSHOT_FORMAT}"
+    )]
+    Newer(u32),
+    #[error("the snapshot's checksum is wrong")]
+    Checksum,
+    #[error("the snapshot cannot be encoded or decoded ({0})")]
+    Codec(#[from] postcard::Error),
+}
+
+impl From<SnapshotError> for io::Error {
+    fn from(e: SnapshotError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, e)
+    }
+}
+
+/// The bytes of a snapshot.
+pub(crate) fn encode(meta: &SnapshotMeta, state: &State) -> Result<SnapshotData, SnapshotError> {
+    let mut bytes = postcard::to_extend(&(meta, state), vec![0; HEADER_BYTES])?;
+    if bytes.len() > MAX_SNAPSHOT_BYTES {
+        return Err(SnapshotError::TooLarge(bytes.len()));
+    }
+    let crc = crc32fast::hash(&bytes[HEADER_BYTES..]);
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    Ok(bytes.into())
+}
+
+/// Checks and decodes the bytes of a snapshot.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(SnapshotMeta, State), SnapshotError> {
+    if bytes.len() > MAX_SNAPSHOT_BYTES {
+        return Err(SnapshotError::TooLarge(bytes.len()));
+    }
+    let (header, body) = bytes
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or(SnapshotError::Foreign)?;
+    let word = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    if &header[..8] != MAGIC {
+        return Err(SnapshotError::Foreign);
+    }
+    if word(8) > SNAPSHOT_FORMAT {
+        return Err(SnapshotError::Newer(word(8)));
+    }
+    if word(12) != crc32fast::hash(body) {
+        return Err(SnapshotError::Checksum);
+    }
+    Ok(postcard::from_bytes(body)?)
+}
+
+/// The snapshot files. All methods block on the disk.
+#[derive(Debug)]
+pub(crate) struct SnapshotStore {
+    dir: PathBuf,
+    /// What the newest file covers. Locked also while files are read or written.
+    newest: Mutex<Option<SnapshotMeta>>,
+}
+
+impl SnapshotStore {
+    /// Reads the newest snapshot, and removes what is left of others.
+    pub(crate) fn open(
+        dir: &Path,
+    ) -> Result<(SnapshotStore, Option<(SnapshotMeta, State)>), OpenError> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(dir).map_err(OpenError::io("list", dir))? {
+            let path = entry.map_err(OpenError::io("list", dir))?.path();
+            if path.extension().is_some_and(|e| e == SUFFIX) {
+                files.push(path);
+            } else if path.extension().is_some_and(|e| e == "tmp") {
+                fs::remove_file(&path).map_err(OpenError::io("remove", &path))?;
+            }
+        }
+        // Names sort like the log ids that they begin with.
+        files.sort();
+        let newest = match files.pop() {
+            Some(path) => Some(load(&path)?),
+            None => None,
+        };
+        for old in files {
+            fs::remove_file(&old).map_err(OpenError::io("remove", &old))?;
+        }
+        let meta = newest.as_ref().map(|(meta, _)| meta.clone());
+        Ok((
+            SnapshotStore {
+                dir: dir.to_owned(),
+                newest: Mutex::new(meta),
+            },
+            newest,
+        ))
+    }
+
+    /// Makes a snapshot durable, then removes the one before it. One that is older than what is there is
+    /// not needed and not written.
+    pub(crate) fn save(&self, meta: &SnapshotMeta, bytes: &[u8]) -> io::Result<()> {
+        let mut newest = self.lock();
+        if newest
+            .as_ref()
+            .is_some_and(|n| n.last_log_id > meta.last_log_id)
+        {
+            return Ok(());
+        }
+        let path = self.path_of(meta);
+        write_durably(&path, bytes)?;
+        let old = newest
+            .replace(meta.clone())
+            .map(|old| self.path_of(&old))
+            .filter(|old| *old != path);
+        if let Some(old) = old {
+            fs::remove_file(&old)?;
+            sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot, read from its file.
+    pub(crate) fn newest(&self) -> io::Result<Option<Snapshot>> {
+        let newest = self.lock();
+        let Some(meta) = newest.as_ref() else {
+            return Ok(None);
+        };
+        let bytes = read_bounded(&self.path_of(meta))?;
+        let (found, _) = decode(&bytes)?;
+        if found != *meta {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the snapshot file covers something else",
+            ));
+        }
+        Ok(Some(Snapshot {
+            meta: found,
+            snapshot: bytes.into(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SnapshotMeta>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path_of(&self, meta: &SnapshotMeta) -> PathBuf {
+        let (index, term) = meta
+            .last_log_id
+            .map_or((0, 0), |id| (id.index, id.leader_id.term));
+        self.dir.join(format!("{index:020}-{term:020}.{SUFFIX}"))
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_SNAPSHOT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn load(path: &Path) -> Result<(SnapshotMeta, State), OpenError> {
+    let bytes = read_bounded(path).map_err(OpenError::io("read", path))?;
+    decode(&bytes).map_err(|e| match e {
+        SnapshotError::Newer(found) => OpenError::NewerFormat {
+            path: path.to_owned(),
+            found,
+            known: SNAPSHOT_FORMAT,
+        },
+        other => OpenError::damaged(path, other.to_string()),
+    })
+}
