@@ -1,0 +1,416 @@
+//! Addresses that others remove, add or fight for.
+
+mod common;
+#[path = "common/host.rs"]
+mod host;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use buoy_fence::addr::{Addresses, REPAIRS_REPORTED};
+use buoy_fence::link::Links;
+use buoy_fence::watch::KernelEvent;
+use common::{NetNs, skip_without_root};
+use host::{Host, PATIENCE, event, find, ip, is_there, until, vip};
+
+/// Repairs take a millisecond or two; a busy machine is given this.
+const REPAIR: Duration = Duration::from_secs(1);
+
+async fn add(addresses: &Addresses, all: &[&str]) {
+    let results = addresses
+        .add(all.iter().map(|text| vip(text)).collect())
+        .await;
+    results
+        .into_iter()
+        .for_each(|result| result.expect("it is added"));
+}
+
+fn manage(addresses: &Addresses, all: &[&str]) {
+    addresses.set_managed(all.iter().map(|text| ip(text)).collect::<BTreeSet<_>>());
+}
+
+/// Comes back when the keeper has acted on everything that happened before: it acts in order, and it
+/// has thrown out a managed address that appeared last.
+async fn has_caught_up(host: &Host, links: &Links, marker: &str) {
+    host.ns.ip(&format!("addr add {marker}/32 dev eth0"));
+    until("the marker is thrown out", PATIENCE, || {
+        !is_there(links, ip(marker))
+    })
+    .await;
+}
+
+#[test]
+fn what_is_removed_by_hand_comes_back_and_is_reported() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("byhand");
+    let links = host.links();
+    let (addresses, mut events) = host.keeper();
+    host.run(|| async {
+        add(&addresses, &["10.0.0.50", "fd00::50"]).await;
+        for (text, prefix) in [("10.0.0.50", 32), ("fd00::50", 128)] {
+            host.ns.ip(&format!("addr del {text}/{prefix} dev eth0"));
+            let took = until("it is back", REPAIR, || is_there(&links, ip(text))).await;
+            println!("{text} was back {took:?} after `ip addr del` had ended");
+            event(&mut events, "it was removed", |e| {
+                matches!(e, KernelEvent::AddressRemoved { ip: of, repaired: true, .. } if *of == ip(text))
+            })
+            .await;
+        }
+    });
+    // All of them at once.
+    host.ns.ip("addr flush dev eth0 scope global");
+    host.run(|| async {
+        for text in ["10.0.0.50", "fd00::50"] {
+            until("it is back", REPAIR, || is_there(&links, ip(text))).await;
+        }
+    });
+    assert!(
+        !is_there(&links, ip("10.0.0.1")),
+        "only what is held comes back"
+    );
+}
+
+#[test]
+fn what_should_not_be_there_goes_and_is_reported() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("foreign");
+    host.ns.ip("link add other type bridge");
+    host.ns.ip("link set other up");
+    let links = host.links();
+    let (addresses, mut events) = host.keeper();
+    host.run(|| async {
+        add(&addresses, &["10.0.0.50"]).await;
+        manage(&addresses, &["10.0.0.50", "10.0.0.51", "fd00::51"]);
+        for (place, text) in [
+            ("10.0.0.51/24 dev eth0", "10.0.0.51"),
+            ("fd00::51/64 dev other nodad", "fd00::51"),
+        ] {
+            host.ns.ip(&format!("addr add {place}"));
+            let took = until("it is gone", REPAIR, || !is_there(&links, ip(text))).await;
+            println!("{text} was gone {took:?} after `ip addr add` had ended");
+            event(&mut events, "it appeared", |e| {
+                matches!(e, KernelEvent::AddressAppeared { ip: of, repaired: true, .. } if *of == ip(text))
+            })
+            .await;
+        }
+        // Held, but not there and not like that.
+        let held = || find(&links.snapshot().expect("a snapshot"), ip("10.0.0.50"));
+        host.ns.ip("addr add 10.0.0.50/32 dev other");
+        until("only ours is left", REPAIR, || held().len() == 1).await;
+        host.ns.ip("addr add 10.0.0.50/24 dev eth0");
+        until("only ours is left", REPAIR, || held().len() == 1).await;
+        assert_eq!(held()[0].prefix, 32);
+        // Addresses of others are left alone.
+        host.ns.ip("addr add 10.0.0.77/24 dev eth0");
+        has_caught_up(&host, &links, "10.0.0.51").await;
+        assert!(is_there(&links, ip("10.0.0.77")));
+    });
+}
+
+/// Ends what runs beside a test, also when the test panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Removes an address over and over as fast as it can, until it is told to stop.
+fn saboteur<'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    ns: &'scope NetNs,
+    ip: IpAddr,
+    stop: &'scope AtomicBool,
+) {
+    scope.spawn(move || {
+        ns.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                let (connection, handle, _) = rtnetlink::new_connection().expect("a socket");
+                tokio::spawn(connection);
+                let links = Links::open().expect("a socket");
+                let index = links
+                    .snapshot()
+                    .expect("links")
+                    .link("eth0")
+                    .expect("eth0")
+                    .index;
+                while !stop.load(Ordering::Relaxed) {
+                    // Most of the time it is not there: that is a refusal.
+                    let mut delete = handle.address().del(Default::default());
+                    let message = delete.message_mut();
+                    message.header.family = netlink_packet_route::AddressFamily::Inet;
+                    message.header.prefix_len = 32;
+                    message.header.index = index;
+                    message.attributes =
+                        vec![netlink_packet_route::address::AddressAttribute::Local(ip)];
+                    let _ = delete.execute().await;
+                    tokio::task::yield_now().await;
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn no_repair_and_no_refresh_brings_back_what_goes_down() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("race");
+    let links = host.links();
+    let (addresses, _events) = host.keeper();
+    let stop = AtomicBool::new(false);
+    let contested = ip("10.0.0.50");
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        saboteur(scope, &host.ns, contested, &stop);
+        host.run(|| async {
+            manage(&addresses, &["10.0.0.51"]);
+            for round in 0..150 {
+                add(&addresses, &["10.0.0.50"]).await;
+                // Repairs and refreshes are under way while it goes down.
+                let refresh = addresses.refresh_all();
+                let (refreshed, removed) = tokio::join!(refresh, addresses.remove(&[contested]));
+                refreshed.expect("it is refreshed, or no longer held");
+                removed
+                    .into_iter()
+                    .for_each(|result| result.expect("it is removed"));
+                assert!(
+                    !is_there(&links, contested),
+                    "round {round}: it is still there"
+                );
+                if round % 15 == 0 {
+                    has_caught_up(&host, &links, "10.0.0.51").await;
+                    assert!(
+                        !is_there(&links, contested),
+                        "round {round}: a repair brought it back"
+                    );
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn an_address_without_a_live_lease_is_left_to_its_lifetime() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("lapsed");
+    let links = host.links();
+    let live = Arc::new(AtomicBool::new(true));
+    let lease = Arc::clone(&live);
+    let start = || Addresses::start(Arc::new(move |_| lease.load(Ordering::Relaxed)));
+    let (addresses, _events) = host.ns.run(start).expect("a keeper");
+    host.run(|| async {
+        add(&addresses, &["10.0.0.50", "10.0.0.60"]).await;
+        manage(&addresses, &["10.0.0.51"]);
+        live.store(false, Ordering::Relaxed);
+        host.ns.ip("addr del 10.0.0.50/32 dev eth0");
+        has_caught_up(&host, &links, "10.0.0.51").await;
+        assert!(
+            !is_there(&links, ip("10.0.0.50")),
+            "it was put back without a lease"
+        );
+        let took = until("the other one's lifetime ends", PATIENCE, || {
+            !is_there(&links, ip("10.0.0.60"))
+        })
+        .await;
+        assert!(
+            took < Duration::from_millis(3_600),
+            "{took:?}: it was refreshed without a lease"
+        );
+        // The lease came back before anybody gave the addresses up: they are still wanted.
+        live.store(true, Ordering::Relaxed);
+        until("they are back", 2 * PATIENCE, || {
+            is_there(&links, ip("10.0.0.50")) && is_there(&links, ip("10.0.0.60"))
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_fight_is_bounded_and_visible() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("fight");
+    let (addresses, mut events) = host.keeper();
+    let stop = AtomicBool::new(false);
+    let contested = ip("10.0.0.50");
+    std::thread::scope(|scope| {
+        host.run(|| async {
+            add(&addresses, &["10.0.0.50"]).await;
+            let start = Instant::now();
+            let _stop = Stop(&stop);
+            saboteur(scope, &host.ns, contested, &stop);
+            let mut repaired = 0;
+            let told = event(&mut events, "a contention", |e| {
+                repaired += u32::from(matches!(
+                    e,
+                    KernelEvent::AddressRemoved { repaired: true, .. }
+                ));
+                matches!(e, KernelEvent::Contended { .. })
+            })
+            .await;
+            let took = start.elapsed();
+            let KernelEvent::Contended { ip, repairs, .. } = told else {
+                panic!("{told:?}");
+            };
+            assert_eq!(
+                (ip, repairs, repaired),
+                (contested, REPAIRS_REPORTED + 1, REPAIRS_REPORTED)
+            );
+            println!("{repairs} repairs in {took:?}");
+            assert!(
+                took > Duration::from_millis(200),
+                "{took:?}: repairs are spaced by 50 ms"
+            );
+        });
+    });
+    host.run(|| async {
+        until("it is back after the fight", PATIENCE, || {
+            is_there(&host.links(), contested)
+        })
+        .await;
+    });
+}
+
+#[test]
+fn ipv6_addresses_come_back_with_their_interface() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("downup");
+    let links = host.links();
+    let (addresses, mut events) = host.keeper();
+    let local = || {
+        host.ns
+            .ip("-6 route show table local")
+            .contains("local fd00::50 ")
+    };
+    host.run(|| async {
+        add(&addresses, &["10.0.0.50", "fd00::50"]).await;
+        host.ns.ip("link set eth0 down");
+        event(&mut events, "eth0 is down", |e| {
+            matches!(e, KernelEvent::LinkDown { up: false, .. })
+        })
+        .await;
+        event(&mut events, "the kernel took the address", |e| {
+            matches!(
+                e,
+                KernelEvent::AddressRemoved {
+                    repaired: false,
+                    ..
+                }
+            )
+        })
+        .await;
+        host.ns.ip("link set eth0 up");
+        event(&mut events, "eth0 is up", |e| {
+            matches!(e, KernelEvent::LinkUp { .. })
+        })
+        .await;
+        until("the IPv6 address is back", PATIENCE, || {
+            is_there(&links, ip("fd00::50")) && local()
+        })
+        .await;
+        assert!(is_there(&links, ip("10.0.0.50")));
+        // The host's own address is nobody's to bring back, and an answer needs a way.
+        host.ns.ip("addr add fd00::1/64 dev eth0 nodad");
+        until("it can be reached", PATIENCE, || {
+            let ping = ["-6", "-c1", "-W1", "fd00::50"];
+            host.peer.run(|| {
+                let ping = Command::new("ping")
+                    .args(ping)
+                    .stdout(Stdio::null())
+                    .status();
+                ping.is_ok_and(|status| status.success())
+            })
+        })
+        .await;
+
+        // An interface made anew under the same name.
+        host.ns.ip("link del eth0");
+        event(&mut events, "eth0 is gone", |e| {
+            matches!(e, KernelEvent::LinkGone { .. })
+        })
+        .await;
+        host.ns.veth("eth0", &host.peer, "eth0");
+        until("both are back", PATIENCE, || {
+            ["10.0.0.50", "fd00::50"]
+                .iter()
+                .all(|text| is_there(&links, ip(text)))
+        })
+        .await;
+    });
+}
+
+#[test]
+fn nothing_is_lost_for_good_when_the_kernels_queue_overflows() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("overrun");
+    let links = host.links();
+    let frozen = Arc::new(AtomicBool::new(false));
+    let freeze = Arc::clone(&frozen);
+    // A lease check that takes its time stops the keeper.
+    let live = Arc::new(move |_| {
+        while freeze.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    });
+    let (addresses, mut events) = host.ns.run(|| Addresses::start(live)).expect("a keeper");
+    host.run(|| async {
+        add(&addresses, &["10.0.0.50"]).await;
+        manage(&addresses, &["10.0.0.51"]);
+        frozen.store(true, Ordering::Relaxed);
+        // The keeper stops at its next refresh, at the latest in a second; until then it reads on.
+        let lines = "addr add 10.9.9.9/32 dev eth0\naddr del 10.9.9.9/32 dev eth0\n".repeat(5_000);
+        let overflowing = Instant::now();
+        while overflowing.elapsed() < Duration::from_secs(2) {
+            batch(&host.ns, &lines);
+        }
+        host.ns.ip("addr del 10.0.0.50/32 dev eth0");
+        host.ns.ip("addr add 10.0.0.51/32 dev eth0");
+        frozen.store(false, Ordering::Relaxed);
+        event(&mut events, "an overrun", |e| {
+            matches!(e, KernelEvent::Overrun)
+        })
+        .await;
+        // Long before the comparison that comes by itself.
+        until("all is well", REPAIR, || {
+            is_there(&links, ip("10.0.0.50")) && !is_there(&links, ip("10.0.0.51"))
+        })
+        .await;
+    });
+}
+
+fn batch(ns: &NetNs, lines: &str) {
+    ns.run(|| {
+        let ip = Command::new("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn();
+        let mut ip = ip.expect("ip");
+        let mut input = ip.stdin.take().expect("its input");
+        input.write_all(lines.as_bytes()).expect("ip reads");
+        drop(input);
+        assert!(ip.wait().expect("ip ends").success());
+    });
+}
