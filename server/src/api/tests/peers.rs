@@ -1,0 +1,220 @@
+//! The peers' own service: who may call it, and what it does with nonsense.
+
+use std::path::Path;
+use std::time::Duration;
+
+use buoy_core::health::NodeReport;
+use buoy_core::{NodeId, NodeName};
+use buoy_proto::PEER_PROTOCOL;
+use buoy_proto::client::ClientTls;
+use buoy_proto::peer::Envelope;
+use buoy_proto::peer::peer_client::PeerClient;
+use buoy_proto::v1::{PutVipRequest, StatusRequest};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::Code;
+
+use super::harness::{Cluster, SOON, timing, vip};
+use crate::api::{Listener, router};
+use crate::peer::{PeerPool, Purpose};
+use crate::tls::Tls;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn report(node: u64) -> NodeReport {
+    NodeReport {
+        node: NodeId(node),
+        rev: 1,
+        ..NodeReport::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_for_somebody_else_are_refused() {
+    let cluster = Cluster::start(2).await;
+    let plain = || Tls::insecure("test").unwrap();
+    let pool =
+        |name: &str, me: u64| PeerPool::new(name, NodeId(me), &cluster.specs, plain(), &timing());
+    let send = async |pool: PeerPool, to: u64, about: u64| {
+        pool.report(NodeId(to), &report(about), "1.2.3", LIMIT)
+            .await
+    };
+
+    send(pool("test", 1), 2, 1).await.unwrap();
+    let node = &cluster.nodes[&NodeId(2)];
+    assert_eq!(
+        node.reports.lock().unwrap().get(&NodeId(1)),
+        Some(&report(1))
+    );
+    assert_eq!(node.context.pool.version(NodeId(1)), "1.2.3");
+
+    let mut mixed_up = cluster.specs.clone();
+    let (a, b) = (mixed_up[0].address, mixed_up[1].address);
+    (mixed_up[0].address, mixed_up[1].address) = (b, a);
+    let mixed_up = PeerPool::new("test", NodeId(1), &mixed_up, plain(), &timing());
+    for (sent, hint) in [
+        (send(pool("other", 1), 2, 1).await, "\"other\""),
+        (send(mixed_up, 2, 1).await, "wanted node 2"),
+        (send(pool("test", 1), 2, 2).await, "about node 2"),
+        (
+            send(pool("test", 1), 9, 1).await,
+            "node 9 is in no configuration",
+        ),
+    ] {
+        let error = sent.unwrap_err();
+        let refused = matches!(
+            error.code(),
+            Code::FailedPrecondition | Code::InvalidArgument
+        );
+        assert!(refused && error.message().contains(hint), "{error}");
+    }
+    let unmarked = format!("http://{}", cluster.specs[0].address);
+    let channel = buoy_proto::client::connect(&unmarked, None, SOON)
+        .await
+        .unwrap();
+    let error = PeerClient::new(channel)
+        .vote(Envelope::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonsense_is_refused_and_raft_goes_on() {
+    let cluster = Cluster::start(1).await;
+    let mut specs = cluster.specs.clone();
+    specs.push(buoy_core::spec::NodeSpec {
+        id: NodeId(7),
+        name: "n7".parse().unwrap(),
+        ..specs[0].clone()
+    });
+    let pool = PeerPool::new(
+        "test",
+        NodeId(7),
+        &specs,
+        Tls::insecure("test").unwrap(),
+        &timing(),
+    );
+    let mut client = pool.client(NodeId(1), Purpose::Raft).unwrap();
+    let nonsense = |protocol| Envelope {
+        protocol,
+        payload: vec![0xff; 100].into(),
+    };
+    let errors = [
+        client.append(nonsense(PEER_PROTOCOL)).await.unwrap_err(),
+        client.vote(nonsense(PEER_PROTOCOL)).await.unwrap_err(),
+        client.pre_vote(nonsense(PEER_PROTOCOL)).await.unwrap_err(),
+        client
+            .transfer_leader(nonsense(PEER_PROTOCOL))
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    }
+    let error = client.vote(nonsense(99)).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    let requests = futures::stream::iter([nonsense(PEER_PROTOCOL)]);
+    let mut answers = client.append_stream(requests).await.unwrap().into_inner();
+    let error = answers.message().await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+
+    cluster.bootstrap().await;
+    let put = PutVipRequest {
+        vip: Some(vip("web", 13)),
+    };
+    cluster.cluster(NodeId(1)).await.put_vip(put).await.unwrap();
+}
+
+fn issue(dir: &Path, authority: &CertifiedIssuer<'static, KeyPair>, name: &str) {
+    let params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let cert = params.signed_by(&key, authority).unwrap();
+    std::fs::write(dir.join(format!("{name}.pem")), cert.pem()).unwrap();
+    std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+fn load(dir: &Path, name: &NodeName) -> Tls {
+    let file = |end: &str| dir.join(format!("{name}{end}"));
+    Tls::load(&dir.join("ca.pem"), &file(".pem"), &file(".key"), name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_tls_only_certified_callers_get_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+    for name in ["n1", "n2", "n3", "operator"] {
+        issue(dir.path(), &authority, name);
+    }
+    let mut cluster = Cluster::prepare(3, |spec| load(dir.path(), &spec.name)).await;
+    cluster.start_all().await;
+    cluster.bootstrap().await;
+    let address = cluster.specs[0].address;
+
+    let read = |file: &str| std::fs::read(dir.path().join(file)).unwrap();
+    let tls = ClientTls {
+        ca: read("ca.pem"),
+        cert: read("operator.pem"),
+        key: read("operator.key"),
+        server_name: Some("n1".into()),
+    };
+    let target = format!("https://{address}");
+    let channel = buoy_proto::client::connect(&target, Some(&tls), SOON)
+        .await
+        .unwrap();
+    let put = PutVipRequest {
+        vip: Some(vip("web", 13)),
+    };
+    buoy_proto::client::cluster(channel.clone())
+        .put_vip(put)
+        .await
+        .unwrap();
+
+    // An operator's certificate is good for the API and not for the peers' service.
+    let mut specs = cluster.specs.clone();
+    specs[1].name = "operator".parse().unwrap();
+    let operator = load(dir.path(), &specs[1].name);
+    let intruder = PeerPool::new("test", NodeId(2), &specs, operator, &timing());
+    let error = intruder
+        .report(NodeId(1), &report(2), "", LIMIT)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied, "{error}");
+
+    let plain = buoy_proto::client::connect(&format!("http://{address}"), None, LIMIT).await;
+    if let Ok(channel) = plain {
+        buoy_proto::client::cluster(channel)
+            .status(StatusRequest {})
+            .await
+            .unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unix_socket_serves_operators_and_no_peers() {
+    let cluster = Cluster::start(1).await;
+    cluster.bootstrap().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.sock");
+    let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
+    let serving = router(&cluster.nodes[&NodeId(1)].context, Listener::Unix).unwrap();
+    let server = tokio::spawn(serving.serve_with_incoming(incoming));
+    let target = format!("unix://{}", path.display());
+    let channel = buoy_proto::client::connect(&target, None, SOON)
+        .await
+        .unwrap();
+    let status = buoy_proto::client::cluster(channel.clone())
+        .status(StatusRequest {})
+        .await;
+    assert_eq!(status.unwrap().into_inner().cluster, "test");
+    let error = PeerClient::new(channel)
+        .vote(Envelope::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented, "{error}");
+    server.abort();
+}

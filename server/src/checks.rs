@@ -1,0 +1,105 @@
+//! What is measured and checked before the daemon touches the network.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use buoy_storage::measure_fsync;
+use tracing::{info, warn};
+
+use crate::config::{Config, check_against_host, interfaces};
+use crate::precheck::{Measured, judge, round_trip};
+use crate::start::StartError;
+use crate::sys;
+
+const FSYNC_SAMPLES: usize = 16;
+const WAKE_SAMPLES: usize = 20;
+const WAKE_TICK: Duration = Duration::from_millis(5);
+
+/// Who has this abstract socket has charge of the addresses and packet gates of its network namespace. The
+/// kernel frees it when the process ends, however it ends.
+const CHARGE: &str = "buoy.floating-addresses";
+
+/// Takes charge of this host's addresses for as long as the value lives.
+///
+/// # Errors
+/// Another daemon has it.
+pub fn take_charge() -> Result<UnixListener, StartError> {
+    let taken = |e: io::Error| {
+        let e = match e.kind() {
+            io::ErrorKind::AddrInUse => io::Error::new(
+                e.kind(),
+                "another buoy daemon has it already; stop that one first (two in one network namespace would undo each other's work)",
+            ),
+            _ => e,
+        };
+        StartError::System("take charge of this host's floating addresses", e)
+    };
+    SocketAddr::from_abstract_name(CHARGE)
+        .and_then(|name| UnixListener::bind_addr(&name))
+        .map_err(taken)
+}
+
+/// Measures this machine against the timing profile, and the configuration against its interfaces.
+/// Returns what an operator should know.
+///
+/// # Errors
+/// Reasons not to start, all at once.
+pub async fn run(config: &Arc<Config>) -> Result<Vec<String>, StartError> {
+    let mut warnings = config.warnings.clone();
+    let host = interfaces().map_err(|e| StartError::System("list the interfaces", e))?;
+    warnings.extend(check_against_host(config, &host).map_err(StartError::Config)?);
+
+    let (dir, timing) = (config.data_dir.clone(), config.timing.clone());
+    let local = tokio::task::spawn_blocking(move || {
+        let fsync = measure_fsync(&dir, FSYNC_SAMPLES)?;
+        let lateness = sys::measure_wake_lateness(WAKE_SAMPLES, WAKE_TICK);
+        // Asked on a thread that ends right after.
+        let realtime = std::thread::spawn(sys::realtime).join();
+        let realtime_refused = match realtime {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(_) => Some("the trial thread failed".to_owned()),
+        };
+        Ok(Measured {
+            fsync,
+            lateness,
+            round_trips: Vec::new(),
+            realtime_refused,
+        })
+    });
+    let others: Vec<_> = config
+        .nodes
+        .iter()
+        .filter(|n| n.id != config.me.id)
+        .collect();
+    let trips = futures::future::join_all(others.iter().map(|n| round_trip(n.address))).await;
+    let measured = local
+        .await
+        .map_err(|e| StartError::System("measure this machine", std::io::Error::other(e)))?;
+    let mut measured =
+        measured.map_err(|e| StartError::System("measure durable writes in node.data_dir", e))?;
+    measured.round_trips = others
+        .iter()
+        .zip(trips)
+        .filter_map(|(node, trip)| Some((node.name.clone(), trip?)))
+        .collect();
+
+    let (fsync, _) = sys::median_and_max(&measured.fsync);
+    let (late, late_max) = sys::median_and_max(&measured.lateness);
+    info!(
+        "measured: durable write {fsync:.1?} (median), wake-up {late:.1?} late (at most {late_max:.1?}), round trips {:?}",
+        measured.round_trips
+    );
+    let found = judge(&timing, &measured);
+    if !found.refusals.is_empty() {
+        return Err(StartError::Unfit(found.refusals));
+    }
+    warnings.extend(found.warnings);
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    Ok(warnings)
+}

@@ -1,0 +1,199 @@
+//! What a configuration says against what this machine has: VIPs lie within a prefix of their interface.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use buoy_core::spec::Role;
+use ipnet::IpNet;
+
+use super::Config;
+use super::problem::{ConfigErrors, Problem, Problems};
+
+/// A network interface of this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostInterface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses with their prefix lengths.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// Checks that every VIP that this node may own lies within a prefix of its interface. Returns things
+/// to know: interfaces that do not exist (yet).
+///
+/// # Errors
+/// VIPs outside every prefix, with their place in the file.
+pub fn check_against_host(
+    config: &Config,
+    interfaces: &[HostInterface],
+) -> Result<Vec<String>, ConfigErrors> {
+    let mut problems = Problems::default();
+    let mut notes: Vec<String> = Vec::new();
+    if config.me.role == Role::Witness {
+        return Ok(notes);
+    }
+    let ours: Vec<IpAddr> = config
+        .vips
+        .iter()
+        .flat_map(|v| v.addresses.iter().map(|a| a.ip))
+        .collect();
+    for (index, vip) in config.vips.iter().enumerate() {
+        if vip.placement.priority.get(&config.me.name) == Some(&0) {
+            continue;
+        }
+        let Some(interface) = interfaces.iter().find(|i| i.name == vip.interface) else {
+            let note = format!(
+                "this machine has no interface {}: VIP {} cannot be up here until there is one",
+                vip.interface, vip.name
+            );
+            notes.push(note);
+            continue;
+        };
+        // A VIP that is up here now has a prefix of its own, which proves nothing.
+        let prefixes: Vec<IpNet> = interface
+            .prefixes
+            .iter()
+            .copied()
+            .filter(|p| !ours.contains(&p.addr()))
+            .collect();
+        let place = |field: &str| {
+            config
+                .places
+                .get(&format!("vips[{index}].{field}"))
+                .unwrap_or_default()
+        };
+        for (k, address) in vip.addresses.iter().enumerate() {
+            if prefixes.iter().any(|p| p.contains(&address.ip)) {
+                continue;
+            }
+            problems.push(
+                Problem::new(
+                    place(&format!("addresses[{k}]")),
+                    format!("{} is outside every prefix of {}", address.ip, vip.interface),
+                    expected(&vip.interface, address.ip, &prefixes),
+                )
+                .other(place("interface"), "the interface")
+                .hint("neighbours would not find it there: correct the address or the interface, or give the interface an address of that network first"),
+            );
+        }
+    }
+    problems.into_errors(&config.source)?;
+    Ok(notes)
+}
+
+fn expected(interface: &str, ip: IpAddr, prefixes: &[IpNet]) -> String {
+    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let mut networks: Vec<String> = prefixes
+        .iter()
+        .filter(|p| p.addr().is_ipv4() == ip.is_ipv4())
+        .map(|p| p.trunc().to_string())
+        .collect();
+    networks.sort();
+    networks.dedup();
+    if networks.is_empty() {
+        return format!("{interface} has no {family} address");
+    }
+    format!("{interface} has {}", networks.join(", "))
+}
+
+/// The interfaces of this machine, in order of name.
+///
+/// # Errors
+/// What the kernel said.
+pub fn interfaces() -> io::Result<Vec<HostInterface>> {
+    let mut list = IfAddrs::get()?.collect();
+    list.sort_by(|a: &HostInterface, b| a.name.cmp(&b.name));
+    Ok(list)
+}
+
+/// The kernel's list, freed when dropped.
+struct IfAddrs(*mut libc::ifaddrs);
+
+impl Drop for IfAddrs {
+    fn drop(&mut self) {
+        // SAFETY: the list came from getifaddrs and is freed once.
+        unsafe { libc::freeifaddrs(self.0) }
+    }
+}
+
+impl IfAddrs {
+    fn get() -> io::Result<IfAddrs> {
+        let mut first = std::ptr::null_mut();
+        // SAFETY: `first` is a valid place for the pointer.
+        if unsafe { libc::getifaddrs(&mut first) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(IfAddrs(first))
+    }
+
+    fn collect(&self) -> Vec<HostInterface> {
+        let mut list: Vec<HostInterface> = Vec::new();
+        let mut at = self.0;
+        // SAFETY: `at` is null or an element of the list, which lives as long as `self`.
+        while let Some(entry) = unsafe { at.as_ref() } {
+            at = entry.ifa_next;
+            // SAFETY: the kernel's names end with a zero.
+            let name = unsafe { std::ffi::CStr::from_ptr(entry.ifa_name) };
+            let name = name.to_string_lossy();
+            // A label (eth0:web) is no interface.
+            let name = name.split(':').next().unwrap_or_default();
+            let found = match list.iter().position(|i| i.name == name) {
+                Some(index) => index,
+                None => {
+                    list.push(HostInterface {
+                        name: name.to_owned(),
+                        prefixes: Vec::new(),
+                    });
+                    list.len() - 1
+                }
+            };
+            // SAFETY: both are null or point to a sockaddr of the family that it names.
+            let (ip, mask) = unsafe { (address(entry.ifa_addr), address(entry.ifa_netmask)) };
+            let net = ip
+                .zip(mask)
+                .and_then(|(ip, mask)| IpNet::with_netmask(ip, mask).ok());
+            list[found].prefixes.extend(net);
+        }
+        list
+    }
+}
+
+/// The IP address in a socket address; `None` for null and other families.
+///
+/// # Safety
+/// `at` is null, or points to a socket address as large as its family says.
+unsafe fn address(at: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: not null inside the closure; the caller vouches for the rest.
+    let family = unsafe { at.as_ref() }?.sa_family;
+    match i32::from(family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that it is a sockaddr_in; read_unaligned needs no alignment.
+            let v4 = unsafe { at.cast::<libc::sockaddr_in>().read_unaligned() };
+            Some(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that it is a sockaddr_in6; read_unaligned needs no alignment.
+            let v6 = unsafe { at.cast::<libc::sockaddr_in6>().read_unaligned() };
+            Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_found() {
+        let lo = interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|i| i.name == "lo")
+            .unwrap();
+        assert!(
+            lo.prefixes.contains(&"127.0.0.1/8".parse().unwrap()),
+            "{lo:?}"
+        );
+    }
+}

@@ -1,0 +1,348 @@
+//! The keys themselves.
+
+use super::Kind::{Addresses, Duration, Flag, Names, Number, Path, Priorities, Socket, Text, Word};
+use super::Missing::{Default, Refused};
+use super::{Key, Kind, Missing, Section};
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    missing: Missing,
+    example: &'static str,
+    text: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        missing,
+        example,
+        text,
+    }
+}
+
+/// Default of each timing key.
+const PROFILE: Missing = Default("by the profile");
+
+/// All tables, in the order in which a file would have them.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        path: "",
+        list: false,
+        text: "",
+        keys: &[],
+        tables: &["cluster", "node", "tls", "timing", "vip", "log"],
+    },
+    Section {
+        path: "cluster",
+        list: false,
+        text: "What all nodes have in common. It must say the same in the file of every node.",
+        keys: &[
+            key(
+                "name",
+                Text,
+                Refused,
+                "name = \"prod\"",
+                "Name of the cluster, 1 to 63 characters of a-z, A-Z, 0-9, '-', '_' and '.'. A node never talks to nodes of another cluster, and its data directory remembers the name.",
+            ),
+            key(
+                "insecure",
+                Flag,
+                Default("false"),
+                "insecure = true",
+                "Needed when there is no `[tls]`: connections are then neither encrypted nor authenticated, and whoever reaches the port can move VIPs. `buoy status` goes on warning about it.",
+            ),
+        ],
+        tables: &["node"],
+    },
+    Section {
+        path: "cluster.node",
+        list: true,
+        text: "One for each node, this one included. The first start of the cluster uses the list; it must be the same in every file. Use an odd number of nodes, three or more: a majority of them must be up and connected for any VIP to be up.",
+        keys: &[
+            key(
+                "id",
+                Number {
+                    min: 1,
+                    max: i64::MAX,
+                },
+                Refused,
+                "id = 1",
+                "Raft identity. Never give it to another machine, nor to the same one after it lost its data directory.",
+            ),
+            key(
+                "name",
+                Text,
+                Refused,
+                "name = \"n1\"",
+                "Name for people, and the DNS name in its certificate.",
+            ),
+            key(
+                "address",
+                Socket,
+                Refused,
+                "address = \"10.0.0.1:7400\"",
+                "Where the other nodes reach it: TCP for gRPC, UDP for lease renewals. A number, not a host name: nodes must find each other when DNS is down. Without a port, 7400.",
+            ),
+            key(
+                "role",
+                Word(&["member", "witness"]),
+                Default("\"member\""),
+                "role = \"witness\"",
+                "A `member` votes and may own VIPs; a `witness` votes and never owns any.",
+            ),
+        ],
+        tables: &[],
+    },
+    Section {
+        path: "node",
+        list: false,
+        text: "This machine.",
+        keys: &[
+            key(
+                "name",
+                Text,
+                Refused,
+                "name = \"n1\"",
+                "Which of the nodes in `[[cluster.node]]` this machine is.",
+            ),
+            key(
+                "data_dir",
+                Path,
+                Default("\"/var/lib/buoy\""),
+                "data_dir = \"/var/lib/buoy\"",
+                "Directory of the Raft log and snapshots. It must survive a reboot, and belongs to one node alone.",
+            ),
+            key(
+                "socket",
+                Path,
+                Default("\"/run/buoy/buoy.sock\""),
+                "socket = \"/run/buoy/buoy.sock\"",
+                "Unix socket of the daemon, which `buoy` commands on this machine use. At most 107 bytes long.",
+            ),
+            key(
+                "listen",
+                Socket,
+                Default("the node's address in `[[cluster.node]]`"),
+                "listen = \"0.0.0.0:7400\"",
+                "Where the daemon listens, TCP and UDP.",
+            ),
+            key(
+                "fence",
+                Word(&["auto", "ebpf", "userspace-only"]),
+                Default("\"auto\""),
+                "fence = \"ebpf\"",
+                "Which gate in the kernel enforces the leases. `auto` takes the strongest that this kernel has and refuses to start without one; `ebpf` insists on eBPF; `userspace-only` does without a gate: a stopped daemon may then go on answering for its VIPs for up to 3.5 s. Not for production.",
+            ),
+        ],
+        tables: &[],
+    },
+    Section {
+        path: "tls",
+        list: false,
+        text: "Mutual TLS for everything between nodes and for the API over TCP. `buoy tls init` and `buoy tls issue` make these files. Without this table `cluster.insecure = true` is needed.",
+        keys: &[
+            key(
+                "ca",
+                Path,
+                Refused,
+                "ca = \"/etc/buoy/tls/ca.crt\"",
+                "Certificate (PEM) of the authority that signed the certificates of all nodes and clients.",
+            ),
+            key(
+                "cert",
+                Path,
+                Refused,
+                "cert = \"/etc/buoy/tls/n1.crt\"",
+                "This node's certificate (PEM); it must carry the node's name as DNS subject alternative name.",
+            ),
+            key(
+                "key",
+                Path,
+                Refused,
+                "key = \"/etc/buoy/tls/n1.key\"",
+                "Its private key (PEM, no pass phrase).",
+            ),
+        ],
+        tables: &[],
+    },
+    Section {
+        path: "timing",
+        list: false,
+        text: "How fast failures are found. Take the same profile on every node; the other keys change single values of it. The daemon measures the machine at start and refuses timings that it cannot carry.",
+        keys: &[
+            key(
+                "profile",
+                Word(&["lan", "fast", "wan"]),
+                Default("\"lan\""),
+                "profile = \"wan\"",
+                "Set of timings to start from (see the table below).",
+            ),
+            key(
+                "renew",
+                Duration,
+                PROFILE,
+                "renew = \"75ms\"",
+                "How often leases are renewed. Three renewals must fit into one lease.",
+            ),
+            key(
+                "retry",
+                Duration,
+                Default("a quarter of `renew`"),
+                "retry = \"20ms\"",
+                "An unanswered renewal is sent again after this. Shorter than `renew`.",
+            ),
+            key(
+                "lease",
+                Duration,
+                PROFILE,
+                "lease = \"300ms\"",
+                "How long a node may use a VIP after the last renewal that a majority answered; whole milliseconds, 60ms to 60s. VIPs of a crashed node stay dark for the rest of it.",
+            ),
+            key(
+                "suspect_after",
+                Duration,
+                PROFILE,
+                "suspect_after = \"200ms\"",
+                "Silence of a node after which the leader gives its VIPs to others. Less than `lease`, at least two renewals and a retry.",
+            ),
+            key(
+                "raft_heartbeat",
+                Duration,
+                PROFILE,
+                "raft_heartbeat = \"30ms\"",
+                "Interval of the Raft leader's heartbeats. Two must fit into `election_min`.",
+            ),
+            key(
+                "election_min",
+                Duration,
+                PROFILE,
+                "election_min = \"90ms\"",
+                "Shortest time without a heartbeat after which a node stands for election. A durable write must take less than 3/4 of it.",
+            ),
+            key(
+                "election_max",
+                Duration,
+                PROFILE,
+                "election_max = \"150ms\"",
+                "Longest such time. More than `election_min`, at most 60s.",
+            ),
+            key(
+                "max_drift_ppm",
+                Number {
+                    min: 1,
+                    max: 100_000,
+                },
+                PROFILE,
+                "max_drift_ppm = 10000",
+                "Largest difference of the clock rates of two machines, in parts per million (10000 is 1%). Promises are longer than leases by this and by `guard`.",
+            ),
+            key(
+                "guard",
+                Duration,
+                PROFILE,
+                "guard = \"20ms\"",
+                "Added to every promise for packets that are still in a queue when the gate shuts. 1ms up to the length of the lease.",
+            ),
+        ],
+        tables: &[],
+    },
+    Section {
+        path: "vip",
+        list: true,
+        text: "A virtual IP: one or more addresses that move together. **The daemon reads these only when the cluster starts for the first time**; after that VIPs are changed with `buoy vip put` and `buoy vip delete`. The same tables in a file of their own are what `buoy vip put -f` reads.",
+        keys: &[
+            key(
+                "name",
+                Text,
+                Refused,
+                "name = \"web\"",
+                "Name of the VIP, 1 to 63 characters of a-z, A-Z, 0-9, '-', '_' and '.'.",
+            ),
+            key(
+                "addresses",
+                Addresses,
+                Refused,
+                "addresses = [\"192.168.192.13/24\", \"2001:db8::13\"]",
+                "1 to 64 addresses, IPv4 or IPv6, with the prefix length to configure them with; without one, a host address (/32, /128). No address may belong to two VIPs. Each must lie within a prefix that the interface has.",
+            ),
+            key(
+                "interface",
+                Text,
+                Refused,
+                "interface = \"eth0\"",
+                "Network interface that carries it, on every node.",
+            ),
+            key(
+                "label",
+                Text,
+                Default("none"),
+                "label = \"eth0:web\"",
+                "Label of its IPv4 addresses, as `ip addr` shows it: the interface's name, or that with ':' and more after it; at most 15 bytes.",
+            ),
+            key(
+                "scope",
+                Word(&["global", "link", "host"]),
+                Default("\"global\""),
+                "scope = \"global\"",
+                "Scope of its addresses, as in `ip addr`.",
+            ),
+        ],
+        tables: &["placement"],
+    },
+    Section {
+        path: "vip.placement",
+        list: false,
+        text: "Which nodes the VIP wants. Belongs to the `[[vip]]` above it.",
+        keys: &[
+            key(
+                "priority",
+                Priorities,
+                Default("100 for every node"),
+                "priority = { n1 = 150, n3 = 0 }",
+                "Priority by node name, 1 to 254, larger is better; 0 means never on that node. A node that is not listed has 100.",
+            ),
+            key(
+                "preempt",
+                Word(&["sticky", "preempt"]),
+                Default("\"sticky\""),
+                "preempt = \"preempt\"",
+                "`sticky`: the VIP stays where it is while that node can hold it. `preempt`: it moves to a better node when one is well.",
+            ),
+            key(
+                "preempt_delay",
+                Duration,
+                Default("\"0s\""),
+                "preempt_delay = \"5s\"",
+                "How long a better node must have been well before the VIP moves to it.",
+            ),
+            key(
+                "colocate_with",
+                Names,
+                Default("none"),
+                "colocate_with = [\"web6\"]",
+                "VIPs that must be on the same node as this one.",
+            ),
+            key(
+                "avoid",
+                Names,
+                Default("none"),
+                "avoid = [\"db\"]",
+                "VIPs that should be on another node than this one, as long as there is another one.",
+            ),
+        ],
+        tables: &[],
+    },
+    Section {
+        path: "log",
+        list: false,
+        text: "What the daemon writes to standard error (the journal, under systemd).",
+        keys: &[key(
+            "level",
+            Word(&["error", "warn", "info", "debug", "trace"]),
+            Default("\"info\""),
+            "level = \"debug\"",
+            "How much. `systemctl reload buoy` (SIGHUP) takes a new value over.",
+        )],
+        tables: &[],
+    },
+];

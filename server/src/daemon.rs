@@ -1,0 +1,463 @@
+//! The daemon: puts its parts together in the order that safety asks for, runs, and stops.
+//!
+//! Order of the start: the machine is checked, the packet gate stands on every interface, what a dead
+//! predecessor left is removed; only then does the lease thread run and Raft take part.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use buoy_core::{Incarnation, NodeId, NodeName, Session};
+use buoy_fence::addr::Addresses;
+use buoy_fence::announce::Announcer;
+use buoy_fence::clock::boottime;
+use buoy_fence::gate::{Deadlines, EbpfGate, EbpfOptions, Gate, UserspaceGate};
+use buoy_fence::link::Links;
+use buoy_storage::{Identity, Opened, PeerNode, Raft, StateReader};
+use openraft::errors::{InitializeError, RaftError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::api::ApiContext;
+use crate::applied::{self, Managed, Specs};
+use crate::carrier::Carrier;
+use crate::config::{Config, Fence};
+use crate::fencing::{self, Fencing, lease_check};
+use crate::guardian::{self, Guardian, Refusals};
+use crate::health::HealthKeeper;
+use crate::leader::Leader;
+use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
+use crate::lease_info::LeaseReader;
+use crate::logging::LogLevel;
+use crate::peer::{PeerPool, RaftNetwork, raft_config};
+use crate::reporter::Reporter;
+use crate::start::StartError;
+use crate::stop::Stopper;
+use crate::tls::Tls;
+use crate::{checks, listen, logging, reunion, signals, sys};
+
+/// Version of this daemon, as peers and clients see it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Tasks that run as long as the daemon does. One that ends by itself is a fault.
+pub(crate) type Tasks = JoinSet<&'static str>;
+
+pub(crate) fn run_forever(
+    tasks: &mut Tasks,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+/// How long peers are asked whether this node, whose disk is empty, has taken part before.
+const LOST_DISK_LIMIT: Duration = Duration::from_secs(1);
+/// Threads for everything but leases and the log; more would only cost memory.
+const WORKERS: usize = 2;
+
+/// Runs the daemon until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it did not start. A fault later on ends the process with an error as well.
+pub fn serve(config: Config) -> Result<(), StartError> {
+    let log = logging::start(config.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|e| StartError::System("start the runtime", e))?;
+    let result = runtime.block_on(run(config, log));
+    // A task that hangs must not hold up the end of the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
+    let config = Arc::new(config);
+    let me = config.me.id;
+    info!(version = VERSION, node = %config.me.name, cluster = %config.cluster, "buoy starts");
+    if let Err(e) = sys::lock_memory() {
+        warn!("memory is not locked, renewals may wait for swap: {e}");
+    }
+    let tls = match &config.tls {
+        Some(files) => Tls::load(&files.ca, &files.cert, &files.key, &config.me.name)?,
+        None => Tls::insecure(&config.cluster)?,
+    };
+    let identity = Identity {
+        cluster: config.cluster.clone(),
+        node: config.me.name.clone(),
+        id: me,
+    };
+    let opened = buoy_storage::open(&config.data_dir, &identity)?;
+    let _charge = checks::take_charge()?;
+    let mut warnings = checks::run(&config).await?;
+    warnings.extend(tls.warnings().iter().cloned());
+
+    let (gate, fence_warning) = make_gate(config.fence)?;
+    warnings.extend(fence_warning);
+    let shared = Arc::new(LeaseShared::new(config.nodes.iter().map(|n| n.id)));
+    let deadlines = gate.deadlines();
+    let live = lease_check(shared.clone(), deadlines.clone());
+    let (interfaces, known) = known(&config, &opened.reader);
+    let fencing = Fencing::begin(gate, &interfaces, &known, live.clone()).await?;
+    let no_netlink = |e| StartError::System("announce addresses", e);
+    let (announcer, announced) = Announcer::start(live).map_err(no_netlink)?;
+
+    let incarnation = Incarnation(
+        getrandom::u64()
+            .map_err(|e| StartError::System("draw a random number", std::io::Error::other(e)))?,
+    );
+    let reporter = Reporter::new(me, incarnation);
+    reporter.update(|r| r.warnings = warnings);
+    let thread = LeaseThread::spawn(lease::Setup {
+        session: Session {
+            node: me,
+            incarnation,
+        },
+        listen: config.listen,
+        peers: others(&config),
+        timing: config.timing.clone(),
+        max_promise: opened.meta.max_promise(),
+        log_view: opened.views.shared(),
+        log_view_changed: opened.views.subscribe(),
+        gate: fencing.gate,
+        quic_server: tls.quic_server_config(),
+        quic_client: tls.quic_client_config(),
+        insecure: tls.is_insecure(),
+        managed: known,
+        shared: shared.clone(),
+    })
+    .map_err(StartError::listen(config.listen))?;
+    if let Some(why) = &thread.realtime_refused {
+        warn!("renewals run without realtime scheduling: {why}");
+    }
+    let (lease_in, lease_out, lease_guard) = thread.split();
+    // Ahead of the first claim, so that none has to wait for the disk.
+    let longest = config.timing.voter_lease();
+    let on_disk = opened.meta.raise_max_promise(longest).await;
+    on_disk.map_err(|e| StartError::System("write the longest promise down", e))?;
+    drop(lease_in.send(LeaseIn::MaxRaised(longest)));
+
+    let pool = PeerPool::new(&config.cluster, me, &config.nodes, tls, &config.timing);
+    if is_empty(&opened) {
+        refuse_lost_disk(&config, &pool).await?;
+    }
+    let Opened {
+        log: raft_log,
+        machine,
+        reader,
+        meta,
+        ..
+    } = opened;
+    let raft_config = raft_config(&config.timing).map_err(|e| StartError::Raft(e.to_string()))?;
+    let raft = Raft::new(
+        me.0,
+        raft_config,
+        RaftNetwork::new(pool.clone()),
+        raft_log,
+        machine,
+    )
+    .await
+    .map_err(|e| StartError::Raft(e.to_string()))?;
+    let health = Arc::new(HealthKeeper::new(me, config.timing.clone(), shared.clone()));
+    let guardian = Guardian {
+        me: config.me.clone(),
+        reader: reader.clone(),
+        reporter: reporter.clone(),
+        shared: shared.clone(),
+        lease: lease_in.clone(),
+        links: fencing.links,
+        kernel_changed: Arc::default(),
+        sentry: Some(fencing.sentry),
+        attached: fencing.attached,
+        broken: BTreeMap::new(),
+        refusals: Refusals::default(),
+    };
+    let carrier = Carrier {
+        addresses: fencing.addresses.clone(),
+        announcer: announcer.clone(),
+        links: Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
+        specs: Specs::default(),
+        reporter: reporter.clone(),
+        refusals: guardian.refusals.clone(),
+        meta,
+        lease: lease_in.clone(),
+    };
+    let parts = Parts {
+        config,
+        reader,
+        pool,
+        raft,
+        health,
+        reporter,
+        shared,
+        deadlines,
+    };
+    let mut tasks = Tasks::new();
+    let reunions = reunion::watch(
+        parts.shared.clone(),
+        me,
+        parts.config.timing.suspect_after,
+        announcer.clone(),
+    );
+    run_forever(&mut tasks, "the watch for reunions", reunions);
+    let kernel = fencing::watch(fencing.events, guardian.kernel_changed.clone(), announcer);
+    run_forever(&mut tasks, "the watch on the kernel", kernel);
+    run_forever(&mut tasks, "the announcer", fencing::listen(announced));
+    parts.follow(&mut tasks, &carrier, fencing.addresses);
+    run_forever(
+        &mut tasks,
+        "the carrier of addresses",
+        carrier.run(lease_out),
+    );
+    run_forever(
+        &mut tasks,
+        "the guardian of the packet gate",
+        guardian.run(),
+    );
+    parts.serve(tasks, log, lease_in, lease_guard).await
+}
+
+/// Nothing of the cluster is on this node's disk.
+fn is_empty(opened: &Opened) -> bool {
+    opened.views.load().membership.halves.is_empty() && opened.reader.read().log_id().is_none()
+}
+
+/// A voter that comes with an empty disk has forgotten its vote, its part of the log and its
+/// promises. Where any peer that answers knows that this node has taken part before, it must not.
+async fn refuse_lost_disk(config: &Config, pool: &PeerPool) -> Result<(), StartError> {
+    let ask = pool.others().into_iter().map(|peer| async move {
+        // A peer that does not answer says nothing; at the first start of a cluster none does.
+        (
+            peer,
+            pool.joined(peer, LOST_DISK_LIMIT).await.unwrap_or(false),
+        )
+    });
+    for (peer, joined) in futures::future::join_all(ask).await {
+        if joined {
+            return Err(StartError::LostDisk {
+                node: config.me.name.to_string(),
+                id: config.me.id,
+                data_dir: config.data_dir.clone(),
+                peer: pool.name(peer).unwrap_or_else(|| peer.to_string()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the running daemon is made of.
+struct Parts {
+    config: Arc<Config>,
+    reader: StateReader,
+    pool: PeerPool,
+    raft: Raft,
+    health: Arc<HealthKeeper>,
+    reporter: Reporter,
+    shared: Arc<LeaseShared>,
+    deadlines: Deadlines,
+}
+
+impl Parts {
+    /// The applied state goes to the lease thread, to the gate, and to the keeper of addresses.
+    fn follow(&self, tasks: &mut Tasks, carrier: &Carrier, addresses: Addresses) {
+        let (managed_tx, mut managed) = watch::channel(Managed::default());
+        let follow = applied::follow(
+            self.config.me.id,
+            self.reader.clone(),
+            carrier.specs.clone(),
+            carrier.lease.clone(),
+            managed_tx,
+        );
+        run_forever(tasks, "the follower of the applied state", follow);
+        run_forever(tasks, "the list of managed addresses", async move {
+            while managed.changed().await.is_ok() {
+                let all = managed.borrow_and_update().clone();
+                addresses.set_managed(all.as_ref().clone());
+            }
+        });
+    }
+
+    /// Takes part in the cluster until the signal to stop.
+    async fn serve(
+        self,
+        mut tasks: Tasks,
+        log: LogLevel,
+        lease_in: mpsc::UnboundedSender<LeaseIn>,
+        lease_guard: LeaseGuard,
+    ) -> Result<(), StartError> {
+        let (stopping_tx, stopping) = watch::channel(false);
+        let context = self.context(&lease_in, stopping);
+        listen::start(&mut tasks, &self.config, &context).await?;
+        self.form().await?;
+        self.start_health(&mut tasks);
+        let stopper = Stopper {
+            me: self.config.me.id,
+            reader: self.reader.clone(),
+            raft: self.raft.clone(),
+            reporter: self.reporter.clone(),
+            shared: self.shared.clone(),
+            lease: lease_in,
+        };
+        let fault = tokio::select! {
+            () = signals::wait(self.config.clone(), log) => None,
+            ended = tasks.join_next() => Some(ended),
+            () = lease_guard.ended() => Some(Some(Ok("the lease thread"))),
+        };
+        if let Some(ended) = &fault {
+            error!("{} ended by itself: stopping", describe(ended));
+        }
+        stopping_tx.send_replace(true);
+        stopper.stop().await;
+        tasks.shutdown().await;
+        match fault {
+            None => Ok(()),
+            Some(ended) => Err(StartError::Fault(describe(&ended))),
+        }
+    }
+
+    fn context(
+        &self,
+        lease_in: &mpsc::UnboundedSender<LeaseIn>,
+        stopping: watch::Receiver<bool>,
+    ) -> ApiContext {
+        let (health, reports) = (self.health.clone(), self.health.clone());
+        ApiContext {
+            raft: self.raft.clone(),
+            reader: self.reader.clone(),
+            me: self.config.me.id,
+            pool: self.pool.clone(),
+            health: Arc::new(move || {
+                let now = boottime();
+                (health.view(now), health.params(now))
+            }),
+            reports: Arc::new(move |report| reports.report(report)),
+            lease: Arc::new(LeaseReader {
+                shared: self.shared.clone(),
+                deadlines: self.deadlines.clone(),
+                input: lease_in.clone(),
+            }),
+            version: VERSION.to_owned(),
+            stopping,
+        }
+    }
+
+    /// The first start of a node forms the cluster from its configuration. Every node does the same
+    /// with the same list, so the order of starts does not matter.
+    async fn form(&self) -> Result<(), StartError> {
+        let raft_error = |e: &dyn std::fmt::Display| StartError::Raft(e.to_string());
+        if self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|e| raft_error(&e))?
+        {
+            return Ok(());
+        }
+        let members: BTreeMap<u64, PeerNode> = self
+            .config
+            .nodes
+            .iter()
+            .map(|n| {
+                (
+                    n.id.0,
+                    PeerNode {
+                        name: n.name.to_string(),
+                        address: n.address.to_string(),
+                    },
+                )
+            })
+            .collect();
+        info!(
+            nodes = members.len(),
+            "first start of this node: forming the cluster"
+        );
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            // A peer that was faster has sent us its log meanwhile.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(e) => Err(raft_error(&e)),
+        }
+    }
+
+    fn start_health(&self, tasks: &mut Tasks) {
+        let health = &self.health;
+        run_forever(
+            tasks,
+            "the watch on Raft",
+            health.clone().follow(self.raft.clone()),
+        );
+        run_forever(tasks, "the record of health", health.clone().listen());
+        run_forever(
+            tasks,
+            "this node's report",
+            self.reporter.clone().keep(health.clone()),
+        );
+        for peer in self.pool.others() {
+            let send = self
+                .reporter
+                .clone()
+                .send_to(peer, self.pool.clone(), VERSION);
+            run_forever(tasks, "a sender of reports", send);
+        }
+        let leader = Leader {
+            raft: self.raft.clone(),
+            reader: self.reader.clone(),
+            health: health.clone(),
+            nodes: self.config.nodes.clone(),
+            vips: self.config.vips.clone(),
+        };
+        run_forever(
+            tasks,
+            "the leader's planning",
+            leader.run(self.shared.changed.subscribe()),
+        );
+    }
+}
+
+fn describe(ended: &Option<Result<&'static str, tokio::task::JoinError>>) -> String {
+    match ended {
+        Some(Ok(name)) => (*name).to_owned(),
+        Some(Err(e)) => format!("a task ({e})"),
+        None => "every task".to_owned(),
+    }
+}
+
+fn others(config: &Config) -> Vec<(NodeId, NodeName, SocketAddr)> {
+    let others = config.nodes.iter().filter(|n| n.id != config.me.id);
+    others.map(|n| (n.id, n.name.clone(), n.address)).collect()
+}
+
+/// Every interface that a VIP may be on, and every address that may be on this host from an earlier
+/// run: those of the configuration and those of the state on disk.
+fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
+    let state = reader.read();
+    let mut interfaces = guardian::interfaces(&state);
+    interfaces.extend(config.vips.iter().map(|v| v.interface.clone()));
+    let configured = config
+        .vips
+        .iter()
+        .flat_map(|v| v.addresses.iter().map(|a| a.ip));
+    (
+        interfaces,
+        configured.chain(state.addresses.keys().copied()).collect(),
+    )
+}
+
+/// The packet gate; and a warning where the configuration does without one.
+fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError> {
+    match fence {
+        Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
+        Fence::UserspaceOnly => {
+            let warning = "node.fence = \"userspace-only\": no packet gate; a stopped or killed daemon goes on answering for its VIPs for up to 3 s, beside the new owner".to_owned();
+            warn!("{warning}");
+            Ok((Box::new(UserspaceGate::new()), Some(warning)))
+        }
+    }
+}

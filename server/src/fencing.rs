@@ -1,0 +1,177 @@
+//! The kernel's side of the start: the packet gate stands and old addresses are gone before anything
+//! else may happen.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use buoy_core::Mono;
+use buoy_fence::addr::{Addresses, LeaseCheck};
+use buoy_fence::announce::{AnnounceEvent, Announcer};
+use buoy_fence::clock::boottime;
+use buoy_fence::gate::{Deadlines, Gate, Sentry};
+use buoy_fence::link::Links;
+use buoy_fence::watch::KernelEvent;
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, error, info, warn};
+
+use crate::guardian::{LOOPBACK, install};
+use crate::lease::LeaseShared;
+use crate::start::StartError;
+
+/// The kernel, ready for leases.
+pub struct Fencing {
+    /// The gate, to be given to the lease thread.
+    pub gate: Box<dyn Gate>,
+    /// Watches it.
+    pub sentry: Box<dyn Sentry>,
+    /// Interfaces that carry it.
+    pub attached: BTreeSet<u32>,
+    /// Looks interfaces up.
+    pub links: Links,
+    /// Keeps addresses.
+    pub addresses: Addresses,
+    /// What happens in the kernel.
+    pub events: mpsc::Receiver<KernelEvent>,
+}
+
+/// May this host use an address at this instant? By the kernel's own deadline.
+pub fn lease_check(shared: Arc<LeaseShared>, deadlines: Deadlines) -> LeaseCheck {
+    Arc::new(move |ip| {
+        let slot = shared.slots.load().get(&ip).copied();
+        slot.map_or(Mono::ZERO, |slot| deadlines.load(slot)) > boottime()
+    })
+}
+
+impl Fencing {
+    /// Tries the gate, puts it on the loopback interface and on those of `interfaces` that exist, and
+    /// then removes what a dead predecessor left of `known` addresses.
+    ///
+    /// # Errors
+    /// The gate cannot be installed, or the kernel's addresses cannot be managed.
+    pub async fn begin(
+        mut gate: Box<dyn Gate>,
+        interfaces: &BTreeSet<String>,
+        known: &BTreeSet<IpAddr>,
+        live: LeaseCheck,
+    ) -> Result<Fencing, StartError> {
+        gate.self_test()?;
+        for address in known {
+            gate.manage(*address)?;
+        }
+        let system = |what| move |e| StartError::System(what, e);
+        let links = Links::open().map_err(system("ask the kernel for interfaces"))?;
+        let snapshot = links.snapshot().map_err(system("list the interfaces"))?;
+        let mut attached = BTreeSet::new();
+        for name in interfaces {
+            let Some(link) = snapshot.link(name) else {
+                warn!(interface = %name, "not there yet: the packet gate waits for it");
+                continue;
+            };
+            match install(gate.as_mut(), link.index) {
+                Ok(_) => {
+                    attached.insert(link.index);
+                }
+                // Without the loopback's gate, local clients would reach a VIP that is not ours.
+                Err(e) if name == LOOPBACK => return Err(StartError::NoGate(name.clone(), e)),
+                Err(e) => error!(interface = %name, "no packet gate, so no VIP: {e}"),
+            }
+        }
+        info!(gate = %gate.kind(), interfaces = attached.len(), "packet gate in force");
+
+        let (addresses, events) = Addresses::start(live)
+            .map_err(|e| StartError::System("manage addresses", std::io::Error::other(e)))?;
+        let known: Vec<IpAddr> = known.iter().copied().collect();
+        let cleanup = addresses.remove_leftovers(&known).await;
+        for left in &cleanup.removed {
+            warn!(
+                "{}/{} was left on {} by an earlier process: removed",
+                left.ip, left.prefix, left.interface
+            );
+        }
+        for failed in &cleanup.failed {
+            // The gate is shut over it, so it does no harm on the wire.
+            error!("an address of an earlier process stays: {failed}");
+        }
+        Ok(Fencing {
+            sentry: gate.sentry()?,
+            gate,
+            attached,
+            links,
+            addresses,
+            events,
+        })
+    }
+}
+
+/// Says what happens in the kernel, wakes the guardian, and has VIPs announced again where neighbours
+/// may have forgotten them. Runs for ever.
+pub async fn watch(
+    mut events: mpsc::Receiver<KernelEvent>,
+    changed: Arc<Notify>,
+    announcer: Announcer,
+) {
+    let links = Links::open()
+        .map_err(|e| error!("cannot ask the kernel for interfaces: {e}"))
+        .ok();
+    while let Some(event) = events.recv().await {
+        say(&event);
+        changed.notify_one();
+        if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =
+            event
+        {
+            let snapshot = links.as_ref().and_then(|l| l.snapshot().ok());
+            let link = snapshot.as_ref().and_then(|s| s.links.get(&ifindex));
+            if let Some(mac) = link.and_then(|l| l.mac) {
+                announcer.announce_again(ifindex, mac).await;
+            }
+        }
+    }
+}
+
+fn say(event: &KernelEvent) {
+    match event {
+        KernelEvent::AddressRemoved { ip, repaired, .. } => {
+            warn!("somebody removed {ip}, which is held here (put back: {repaired})");
+        }
+        KernelEvent::AddressAppeared { ip, repaired, .. } => {
+            warn!("{ip}, which is not held here, appeared on this host (removed: {repaired})");
+        }
+        KernelEvent::Contended {
+            ip,
+            repairs,
+            within,
+            ..
+        } => {
+            error!("another program fights for {ip}: {repairs} repairs in {within:.1?}");
+        }
+        KernelEvent::LinkDown { name, .. } => warn!(interface = %name, "went down"),
+        KernelEvent::LinkGone { name, .. } => warn!(interface = %name, "is gone"),
+        KernelEvent::LinkUp { name, .. } => info!(interface = %name, "is up"),
+        other => debug!("{other:?}"),
+    }
+}
+
+/// Says what the announcer hears. Runs for ever.
+pub async fn listen(mut events: mpsc::Receiver<AnnounceEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            AnnounceEvent::Conflict { ip, mac, ifindex } => {
+                let mac = mac.map(|b| format!("{b:02x}")).join(":");
+                warn!(
+                    "{mac} on interface {ifindex} claims {ip}, which is held here: announced again"
+                );
+            }
+            AnnounceEvent::Failed {
+                ip,
+                interface,
+                error,
+            } => {
+                error!("{ip} cannot be announced on {interface}: {error}");
+            }
+            AnnounceEvent::Deaf { interface, error } => {
+                error!("conflicting claims cannot be heard on {interface}: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the lease thread shows to the rest of the daemon, without being waited for.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use buoy_core::{Epoch, Mono, NodeId, VipName};
+use tokio::sync::watch;
+
+pub use buoy_core::lease::holder::Phase;
+
+/// A VIP that this node claims.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// How far it is.
+    pub phase: Phase,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Lease slot in the gate; its deadline is read from the gate itself.
+    pub slot: Option<u32>,
+}
+
+/// What the thread last knew of one node; all atomics, written on the renewal path.
+#[derive(Debug, Default)]
+pub struct PeerTimes {
+    /// When this voter last heard a renewal of the node (nanoseconds of CLOCK_BOOTTIME; 0: never).
+    pub heard: AtomicU64,
+    /// When the node last answered a renewal of ours (0: never).
+    pub answered: AtomicU64,
+    /// Round trip of that answer in nanoseconds.
+    pub round_trip: AtomicU64,
+}
+
+/// Shown by the lease thread.
+#[derive(Debug)]
+pub struct LeaseShared {
+    /// Every node of the cluster.
+    pub peers: BTreeMap<NodeId, PeerTimes>,
+    /// When a quorum last answered this node (0: never).
+    pub quorum_answered: AtomicU64,
+    /// When this node last could not judge others: its lease thread was held up, or no quorum answered.
+    pub unsteady: AtomicU64,
+    /// VIPs claimed here by name and epoch (an edited VIP stands twice until its old epoch is down);
+    /// replaced when something about them changes.
+    pub held: ArcSwap<BTreeMap<(VipName, Epoch), Held>>,
+    /// Lease slots of the addresses that are up; replaced with `held`.
+    pub slots: ArcSwap<BTreeMap<IpAddr, u32>>,
+    /// Ticks when `held` was replaced or a node was heard after a silence.
+    pub changed: watch::Sender<u64>,
+    /// Renewals sent, answers received, leases lost since start.
+    pub renewals: AtomicU64,
+    /// Answers received.
+    pub answers: AtomicU64,
+    /// Leases that ended without being given up.
+    pub lost: AtomicU64,
+    /// Worst wake-up lateness in nanoseconds since start.
+    pub late_max: AtomicU64,
+    /// Sum of wake-up lateness in nanoseconds, and how many wake-ups.
+    pub late_sum: AtomicU64,
+    /// Wake-ups counted.
+    pub wakes: AtomicU64,
+}
+
+impl LeaseShared {
+    /// Nothing heard yet.
+    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            peers: nodes
+                .into_iter()
+                .map(|n| (n, PeerTimes::default()))
+                .collect(),
+            quorum_answered: AtomicU64::new(0),
+            unsteady: AtomicU64::new(0),
+            held: ArcSwap::default(),
+            slots: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+            renewals: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            late_max: AtomicU64::new(0),
+            late_sum: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
+        }
+    }
+
+    /// When a renewal of `node` was last heard here.
+    pub fn heard(&self, node: NodeId) -> Option<Mono> {
+        read(&self.peers.get(&node)?.heard)
+    }
+
+    /// When `node` last answered this node, and the round trip.
+    pub fn answered(&self, node: NodeId) -> Option<(Mono, Duration)> {
+        let peer = self.peers.get(&node)?;
+        Some((
+            read(&peer.answered)?,
+            Duration::from_nanos(peer.round_trip.load(Relaxed)),
+        ))
+    }
+
+    /// When a quorum last answered this node.
+    pub fn quorum_answered(&self) -> Option<Mono> {
+        read(&self.quorum_answered)
+    }
+
+    /// Since when this node may judge the silence of others.
+    pub fn steady_since(&self) -> Mono {
+        Mono(self.unsteady.load(Relaxed))
+    }
+
+    pub(super) fn tick(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    pub(super) fn note_wake(&self, late: Duration) {
+        let late = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
+        self.late_max.fetch_max(late, Relaxed);
+        self.late_sum.fetch_add(late, Relaxed);
+        self.wakes.fetch_add(1, Relaxed);
+    }
+}
+
+fn read(cell: &AtomicU64) -> Option<Mono> {
+    match cell.load(Relaxed) {
+        0 => None,
+        at => Some(Mono(at)),
+    }
+}

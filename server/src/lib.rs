@@ -1,0 +1,28 @@
+//! The daemon: Raft node, leases, addresses, gRPC services.
+
+pub mod api;
+mod applied;
+mod carrier;
+mod checks;
+pub mod config;
+mod daemon;
+mod fencing;
+mod guardian;
+mod health;
+mod leader;
+pub mod lease;
+mod lease_info;
+mod listen;
+mod logging;
+pub mod peer;
+pub mod precheck;
+mod reporter;
+mod reunion;
+mod signals;
+mod start;
+mod stop;
+mod sys;
+pub mod tls;
+
+pub use daemon::{VERSION, serve};
+pub use start::StartError;

@@ -1,0 +1,258 @@
+//! Connections to the other nodes: one for each peer and purpose, made when first used and kept.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buoy_core::NodeId;
+use buoy_core::spec::NodeSpec;
+use buoy_core::spec::timing::Timing;
+use buoy_proto::peer::peer_client::PeerClient;
+use buoy_storage::PeerNode;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+
+use super::MAX_PEER_MESSAGE;
+use super::stamp::Stamp;
+use crate::tls::Tls;
+
+/// What a connection is for. Each purpose has its own, so that a long message on one does not hold up
+/// a short one on another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Purpose {
+    /// Replication of the log, and votes.
+    Raft,
+    /// Raft heartbeats.
+    Heartbeat,
+    /// Snapshots.
+    Snapshot,
+    /// Reports, and calls passed on to the leader or an owner.
+    Control,
+}
+
+/// A client of a peer's internal service.
+pub type Client = PeerClient<InterceptedService<Channel, Stamp>>;
+
+/// A node that the configuration does not list.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("node {0} is in no configuration that this node knows")]
+pub struct UnknownPeer(pub NodeId);
+
+/// How long to wait for what, all from the timing profile: a peer that is cut off is given up, and
+/// reached again, within one election.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Between two HTTP/2 pings, also on a connection without calls.
+    pub ping_every: Duration,
+    /// For a ping's answer.
+    pub ping_answer: Duration,
+    /// For a TCP connection and its handshakes.
+    pub connect: Duration,
+    /// For a request on an open replication stream.
+    pub stream: Duration,
+    /// Before a peer that was unreachable is tried again.
+    pub backoff: Duration,
+    /// A node that was not heard for this long is not trusted with VIPs.
+    pub suspect_after: Duration,
+}
+
+/// A request on a replication stream waits for the peer's disk, which may be slow for a moment without
+/// being gone: never given up sooner than this.
+const STREAM_PATIENCE_MIN: Duration = Duration::from_secs(1);
+
+impl Patience {
+    fn new(timing: &Timing) -> Self {
+        let election = timing.election_max;
+        Self {
+            // Together less than a lease: so long may a connection to a cut-off peer last.
+            ping_every: timing.lease / 3,
+            ping_answer: timing.lease / 3,
+            connect: election * 2 / 3,
+            stream: (election * 4).max(STREAM_PATIENCE_MIN),
+            backoff: election / 3,
+            suspect_after: timing.suspect_after,
+        }
+    }
+}
+
+/// Connections to all peers; clones share them.
+#[derive(Clone)]
+pub struct PeerPool(Arc<Inner>);
+
+struct Inner {
+    cluster: String,
+    me: NodeId,
+    /// Calls leave from the node's own address, never from a VIP that happens to be on this host.
+    local: Option<IpAddr>,
+    tls: Tls,
+    patience: Patience,
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
+}
+
+struct Peer {
+    node: PeerNode,
+    version: String,
+    channels: BTreeMap<Purpose, Channel>,
+}
+
+impl PeerPool {
+    /// A pool for node `me` of `cluster`; `nodes` are all nodes that the configuration lists.
+    pub fn new(cluster: &str, me: NodeId, nodes: &[NodeSpec], tls: Tls, timing: &Timing) -> Self {
+        let local = nodes
+            .iter()
+            .find(|n| n.id == me)
+            .map(|n| n.address.ip())
+            .filter(|ip| !ip.is_unspecified());
+        let pool = Self(Arc::new(Inner {
+            cluster: cluster.to_owned(),
+            me,
+            local,
+            tls,
+            patience: Patience::new(timing),
+            peers: Mutex::default(),
+        }));
+        for node in nodes {
+            let peer = PeerNode {
+                name: node.name.to_string(),
+                address: node.address.to_string(),
+            };
+            pool.learn(node.id, &peer);
+        }
+        pool
+    }
+
+    /// Name of the cluster.
+    pub fn cluster(&self) -> &str {
+        &self.0.cluster
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.0.me
+    }
+
+    /// How connections are secured.
+    pub fn tls(&self) -> &Tls {
+        &self.0.tls
+    }
+
+    /// A node that was not heard for this long is not trusted with VIPs.
+    pub fn suspect_after(&self) -> Duration {
+        self.0.patience.suspect_after
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.0.patience
+    }
+
+    /// Only short look-ups happen under the lock, and none can panic half-way.
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers where a node is. Connections to an earlier address are given up.
+    pub fn learn(&self, id: NodeId, node: &PeerNode) {
+        let mut peers = self.peers();
+        match peers.get_mut(&id) {
+            Some(peer) if peer.node == *node => {}
+            Some(peer) => {
+                peer.node = node.clone();
+                peer.channels.clear();
+            }
+            None => {
+                let node = node.clone();
+                peers.insert(
+                    id,
+                    Peer {
+                        node,
+                        version: String::new(),
+                        channels: BTreeMap::new(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Name of a node.
+    pub fn name(&self, id: NodeId) -> Option<String> {
+        self.peers().get(&id).map(|p| p.node.name.clone())
+    }
+
+    /// All nodes but this one.
+    pub fn others(&self) -> Vec<NodeId> {
+        self.peers()
+            .keys()
+            .copied()
+            .filter(|id| *id != self.0.me)
+            .collect()
+    }
+
+    /// Version of Buoy that a node named in its last report; empty: none yet.
+    pub fn version(&self, id: NodeId) -> String {
+        self.peers()
+            .get(&id)
+            .map(|p| p.version.clone())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn note_version(&self, id: NodeId, version: &str) {
+        if let Some(peer) = self.peers().get_mut(&id)
+            && peer.version != version
+        {
+            peer.version = version.to_owned();
+        }
+    }
+
+    /// A client for `peer`. Makes no connection yet; must be called within the tokio runtime.
+    ///
+    /// # Errors
+    /// Nobody has told this pool about the peer.
+    pub(crate) fn client(&self, peer: NodeId, purpose: Purpose) -> Result<Client, UnknownPeer> {
+        let mut peers = self.peers();
+        let entry = peers.get_mut(&peer).ok_or(UnknownPeer(peer))?;
+        let channel = match entry.channels.get(&purpose) {
+            Some(channel) => channel.clone(),
+            None => {
+                let endpoint = self.endpoint(&entry.node, purpose).inspect_err(|e| {
+                    tracing::error!(node = %peer, address = entry.node.address, "not an address: {e}");
+                });
+                let channel = endpoint.map_err(|_| UnknownPeer(peer))?.connect_lazy();
+                entry.channels.insert(purpose, channel.clone());
+                channel
+            }
+        };
+        let stamp = Stamp::new(&self.0.cluster, self.0.me, peer);
+        Ok(PeerClient::with_interceptor(channel, stamp)
+            .max_decoding_message_size(MAX_PEER_MESSAGE)
+            .max_encoding_message_size(MAX_PEER_MESSAGE))
+    }
+
+    /// Only Raft must find a dead connection before it needs it: pings on all connections would cost
+    /// more than everything that is said on them.
+    fn endpoint(
+        &self,
+        node: &PeerNode,
+        purpose: Purpose,
+    ) -> Result<Endpoint, tonic::transport::Error> {
+        let Patience {
+            ping_every,
+            ping_answer,
+            connect,
+            ..
+        } = self.0.patience;
+        let tls = self.0.tls.client_config(&node.name);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", node.address))?
+            .connect_timeout(connect)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(ping_every)
+            .keep_alive_timeout(ping_answer)
+            .keep_alive_while_idle(matches!(purpose, Purpose::Raft | Purpose::Heartbeat))
+            .local_address(self.0.local);
+        match tls {
+            Some(tls) => endpoint.tls_config(tls),
+            None => Ok(endpoint),
+        }
+    }
+}

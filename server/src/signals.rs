@@ -1,0 +1,72 @@
+//! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP reads the configuration again.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::logging::LogLevel;
+
+/// Waits until the daemon is to stop; serves SIGHUP meanwhile.
+pub async fn wait(config: Arc<Config>, log: LogLevel) {
+    let Some((mut term, mut int, mut hup)) = signals() else {
+        return std::future::pending().await;
+    };
+    let mut running = Config::clone(&config);
+    loop {
+        tokio::select! {
+            _ = term.recv() => {
+                info!("SIGTERM: stopping");
+                return;
+            }
+            _ = int.recv() => {
+                info!("SIGINT: stopping");
+                return;
+            }
+            _ = hup.recv() => reload(&mut running, &log),
+        }
+    }
+}
+
+fn signals() -> Option<(Signal, Signal, Signal)> {
+    let get = |kind| {
+        signal(kind)
+            .map_err(|e| error!("cannot handle signals: {e}"))
+            .ok()
+    };
+    Some((
+        get(SignalKind::terminate())?,
+        get(SignalKind::interrupt())?,
+        get(SignalKind::hangup())?,
+    ))
+}
+
+/// Takes over what can be taken over, and names everything else. A file with errors changes nothing.
+fn reload(running: &mut Config, log: &LogLevel) {
+    let new = match Config::load(&running.path) {
+        Ok(new) => new,
+        Err(e) => {
+            error!("SIGHUP: the configuration is refused, nothing was changed:\n{e}");
+            return;
+        }
+    };
+    let reload = running.diff(&new);
+    if reload.is_empty() {
+        info!("SIGHUP: the configuration is as before");
+    }
+    for change in &reload.can_apply {
+        info!("SIGHUP: taken over: {change}");
+    }
+    for change in &reload.needs_restart {
+        warn!("SIGHUP: not taken over, needs a restart: {change}");
+    }
+    for words in &reload.ignored {
+        warn!("SIGHUP: {words}");
+    }
+    if let Err(e) = log.set(new.log_level) {
+        error!("SIGHUP: the log level was not changed: {e}");
+        return;
+    }
+    running.log_level = new.log_level;
+}

@@ -1,0 +1,111 @@
+//! What the daemon asks of the machine: realtime scheduling, locked memory, and how late it wakes up.
+
+use std::io;
+use std::time::Duration;
+
+use buoy_core::Mono;
+use buoy_fence::clock::boottime;
+
+/// SCHED_RR priority of the lease thread: above ordinary work, below the kernel's own threads.
+const REALTIME_PRIORITY: i32 = 10;
+
+/// Puts the calling thread under SCHED_RR.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_NICE or an RLIMIT_RTPRIO of at least 10.
+pub fn realtime() -> io::Result<()> {
+    let param = libc::sched_param {
+        sched_priority: REALTIME_PRIORITY,
+    };
+    // SAFETY: `param` outlives the call; pid 0 is the calling thread.
+    let done =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &param) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Locks the process's pages into memory as they are touched, so that a renewal never waits for swap.
+///
+/// # Errors
+/// `EPERM` or `ENOMEM` without CAP_IPC_LOCK or a large enough RLIMIT_MEMLOCK.
+pub fn lock_memory() -> io::Result<()> {
+    // ONFAULT: without it every thread's whole stack would be resident at once.
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: takes no pointer.
+    let done = unsafe { libc::mlockall(flags) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sleeps until a CLOCK_BOOTTIME reading.
+fn sleep_until(at: Mono) {
+    let ts = libc::timespec {
+        tv_sec: (at.0 / 1_000_000_000)
+            .try_into()
+            .unwrap_or(libc::time_t::MAX),
+        tv_nsec: (at.0 % 1_000_000_000) as libc::c_long,
+    };
+    loop {
+        // SAFETY: `ts` outlives the call; no remainder is asked for.
+        let done = unsafe {
+            libc::clock_nanosleep(
+                libc::CLOCK_BOOTTIME,
+                libc::TIMER_ABSTIME,
+                &ts,
+                std::ptr::null_mut(),
+            )
+        };
+        if done != libc::EINTR {
+            return;
+        }
+    }
+}
+
+/// How late a thread like the lease thread (realtime where allowed) wakes up: `n` sleeps of `tick`.
+pub fn measure_wake_lateness(n: usize, tick: Duration) -> Vec<Duration> {
+    let sampler = move || {
+        // A refusal shows in the samples themselves, and the lease thread reports it.
+        let _ = realtime();
+        (0..n)
+            .map(|_| {
+                let due = boottime() + tick;
+                sleep_until(due);
+                boottime().since(due)
+            })
+            .collect()
+    };
+    match std::thread::Builder::new()
+        .name("buoy-wake-probe".to_owned())
+        .spawn(sampler)
+    {
+        Ok(handle) => handle.join().unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The middle and the largest of some measured durations; zero for none.
+pub fn median_and_max(samples: &[Duration]) -> (Duration, Duration) {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    (median, sorted.last().copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_is_measured() {
+        let samples = measure_wake_lateness(5, Duration::from_millis(2));
+        assert_eq!(samples.len(), 5);
+        let (median, max) = median_and_max(&samples);
+        assert!(median <= max && max > Duration::ZERO);
+    }
+}
