@@ -1,0 +1,221 @@
+//! `buoy vip put`: declares VIPs by a file or by options.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use buoy_core::spec::{PlacementSpec, Preempt, Scope, VipSpec};
+use buoy_core::{NodeName, VipName};
+use buoy_proto::convert::parse_address;
+use buoy_proto::v1::{self, PutVipRequest};
+use buoy_server::config::{ConfigErrors, load_vips, parse_vips};
+use serde_json::json;
+
+use crate::args::{PutArgs, ScopeArg};
+use crate::connect::Node;
+use crate::error::{Failure, Verdict};
+use crate::output::Output;
+
+/// Most bytes that are read from standard input.
+const MAX_INPUT: u64 = 8 << 20;
+
+/// What `buoy vip put` was told, before there is a connection.
+pub fn declared(args: &PutArgs) -> Result<Vec<VipSpec>, Failure> {
+    match &args.file {
+        Some(file) if file == Path::new("-") => from_stdin(),
+        Some(file) => load_vips(file).map_err(wrong_file),
+        None => Ok(vec![from_options(args)?]),
+    }
+}
+
+/// Declares the VIPs.
+pub async fn run(node: &Node, vips: Vec<VipSpec>, out: &mut Output) -> Result<Verdict, Failure> {
+    for step in order(vips) {
+        let name = step.vip.name.clone();
+        let request = PutVipRequest {
+            vip: Some(v1::VipSpec::from(&step.vip)),
+        };
+        let done = node.answer(node.cluster().put_vip(request)).await?;
+        if step.complete {
+            let value = json!({ "vip": name, "revision": done.revision });
+            if out.json {
+                out.line(&value)?;
+            } else {
+                out.text(&format!("VIP {name} is declared"))?;
+            }
+        }
+    }
+    Ok(Verdict::Fine)
+}
+
+fn wrong_file(errors: ConfigErrors) -> Failure {
+    Failure::Usage(errors.render(false))
+}
+
+fn from_stdin() -> Result<Vec<VipSpec>, Failure> {
+    let mut content = Vec::new();
+    std::io::stdin()
+        .take(MAX_INPUT)
+        .read_to_end(&mut content)
+        .map_err(|e| Failure::Usage(format!("cannot read standard input: {e}")))?;
+    parse_vips(Path::new("standard input"), &content).map_err(wrong_file)
+}
+
+fn usage(option: &str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+    let option = option.to_owned();
+    move |e| Failure::Usage(format!("{option}: {e}"))
+}
+
+fn from_options(args: &PutArgs) -> Result<VipSpec, Failure> {
+    let name = args.name.as_deref().unwrap_or_default();
+    let name: VipName = name.parse().map_err(|e| usage("NAME")(&e))?;
+    let mut addresses = Vec::with_capacity(args.addresses.len());
+    for text in &args.addresses {
+        addresses.push(parse_address(text).map_err(|e| usage("--address")(&e))?);
+    }
+    let mut placement = PlacementSpec {
+        preempt: if args.preempt {
+            Preempt::Preempt
+        } else {
+            Preempt::Sticky
+        },
+        preempt_delay: args.preempt_delay.unwrap_or(Duration::ZERO),
+        colocate_with: names("--colocate-with", &args.colocate_with)?,
+        avoid: names("--avoid", &args.avoid)?,
+        ..PlacementSpec::default()
+    };
+    for text in &args.priority {
+        let expected =
+            format!("{text:?} is no priority (expected NODE=N with N from 0 to 254, as in n1=150)");
+        let (node, number) = text
+            .split_once('=')
+            .ok_or_else(|| usage("--priority")(&expected))?;
+        let node: NodeName = node.parse().map_err(|e| usage("--priority")(&e))?;
+        let number: u8 = number.parse().map_err(|_| usage("--priority")(&expected))?;
+        placement.priority.insert(node, number);
+    }
+    let spec = VipSpec {
+        name,
+        addresses,
+        interface: args.interface.clone().unwrap_or_default(),
+        label: args.label.clone(),
+        scope: match args.scope {
+            ScopeArg::Global => Scope::Global,
+            ScopeArg::Link => Scope::Link,
+            ScopeArg::Host => Scope::Host,
+        },
+        placement,
+    };
+    match spec.validate() {
+        Ok(()) => Ok(spec),
+        Err(problems) => {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Err(Failure::Usage(lines.join("\n")))
+        }
+    }
+}
+
+fn names(option: &str, texts: &[String]) -> Result<BTreeSet<VipName>, Failure> {
+    texts
+        .iter()
+        .map(|t| t.parse().map_err(|e| usage(option)(&e)))
+        .collect()
+}
+
+/// One request: a VIP, and whether this is its whole declaration.
+struct Step {
+    vip: VipSpec,
+    complete: bool,
+}
+
+/// An order in which no VIP names one of the file that is not there yet. Where VIPs name each other in a
+/// circle, one of them goes first without those names, and once more at the end.
+fn order(vips: Vec<VipSpec>) -> Vec<Step> {
+    let mut waiting = vips;
+    let (mut steps, mut again): (Vec<Step>, Vec<Step>) = (Vec::new(), Vec::new());
+    while !waiting.is_empty() {
+        let names: BTreeSet<VipName> = waiting.iter().map(|v| v.name.clone()).collect();
+        let refers = |v: &VipSpec| {
+            let p = &v.placement;
+            p.colocate_with
+                .iter()
+                .chain(&p.avoid)
+                .any(|n| *n != v.name && names.contains(n))
+        };
+        let free = waiting.iter().position(|v| !refers(v));
+        let mut vip = waiting.remove(free.unwrap_or(0));
+        if free.is_none() {
+            again.push(Step {
+                vip: vip.clone(),
+                complete: true,
+            });
+            vip.placement.colocate_with.retain(|n| !names.contains(n));
+            vip.placement.avoid.retain(|n| !names.contains(n));
+        }
+        steps.push(Step {
+            vip,
+            complete: free.is_some(),
+        });
+    }
+    steps.extend(again);
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vip(name: &str, with: &[&str], avoid: &[&str]) -> VipSpec {
+        let set = |l: &[&str]| l.iter().map(|n| n.parse().unwrap()).collect();
+        VipSpec {
+            name: name.parse().unwrap(),
+            addresses: vec![],
+            interface: "eth0".into(),
+            label: None,
+            scope: Scope::Global,
+            placement: PlacementSpec {
+                colocate_with: set(with),
+                avoid: set(avoid),
+                ..PlacementSpec::default()
+            },
+        }
+    }
+
+    #[test]
+    fn names_come_before_those_who_use_them() {
+        let steps = order(vec![
+            vip("a", &["b"], &["elsewhere"]),
+            vip("b", &[], &["c"]),
+            vip("c", &[], &[]),
+        ]);
+        let names: Vec<&str> = steps.iter().map(|s| s.vip.name.as_str()).collect();
+        assert_eq!(names, ["c", "b", "a"]);
+        assert!(steps.iter().all(|s| s.complete));
+    }
+
+    #[test]
+    fn circles_are_broken_and_closed() {
+        let steps = order(vec![
+            vip("a", &["b"], &["elsewhere"]),
+            vip("b", &["a"], &[]),
+        ]);
+        let shown: Vec<String> = steps
+            .iter()
+            .map(|s| {
+                format!(
+                    "{} {} {}",
+                    s.vip.name,
+                    s.vip.placement.colocate_with.len(),
+                    s.complete
+                )
+            })
+            .collect();
+        assert_eq!(shown, ["a 0 false", "b 1 true", "a 1 true"]);
+        assert_eq!(
+            steps[0].vip.placement.avoid.len(),
+            1,
+            "what the cluster has stays"
+        );
+    }
+}

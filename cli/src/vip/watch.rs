@@ -1,0 +1,103 @@
+//! Streams of ownership: the present state and every change after it, without a gap.
+
+use buoy_proto::v1::watch_response::Event;
+use buoy_proto::v1::{Consistency, VipOwnership, WatchRequest};
+use serde_json::json;
+use tokio_stream::StreamExt;
+
+use super::history::line;
+use crate::connect::Node;
+use crate::error::{Failure, Verdict, from_status};
+use crate::json;
+use crate::output::Output;
+use crate::text::{lease, node_name, shown, table};
+
+/// All VIPs, then every change. Ends only with an error.
+pub async fn vips(node: &Node, out: &mut Output) -> Result<Verdict, Failure> {
+    follow(node, Vec::new(), None, true, out).await
+}
+
+/// Every change after a revision. Ends only with an error.
+pub async fn changes(
+    node: &Node,
+    vips: Vec<String>,
+    after: u64,
+    out: &mut Output,
+) -> Result<Verdict, Failure> {
+    follow(node, vips, Some(after), false, out).await
+}
+
+async fn follow(
+    node: &Node,
+    vips: Vec<String>,
+    mut after: Option<u64>,
+    vip_events_only: bool,
+    out: &mut Output,
+) -> Result<Verdict, Failure> {
+    loop {
+        let request = WatchRequest {
+            after_revision: after,
+            vips: vips.clone(),
+            consistency: Consistency::Local.into(),
+        };
+        let mut stream = node.answer(node.ownership().watch(request)).await?;
+        let mut snapshot: Vec<VipOwnership> = Vec::new();
+        let restart = loop {
+            let message = match stream.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(status)) => return Err(from_status(&status, &node.target)),
+                None => {
+                    return Err(Failure::Unreachable(format!(
+                        "{} ended the stream (the daemon stops?)",
+                        node.target
+                    )));
+                }
+            };
+            match message.event {
+                Some(Event::Snapshot(part)) => {
+                    snapshot.extend(part.vips);
+                    if part.complete {
+                        show_snapshot(&snapshot, part.revision, out)?;
+                        snapshot.clear();
+                    }
+                }
+                Some(Event::Change(c)) => {
+                    if !(vip_events_only && c.vip.is_empty()) {
+                        if out.json {
+                            out.line(&json::change(&c))?
+                        } else {
+                            out.text(&line(&c))?
+                        }
+                    }
+                }
+                Some(Event::Restart(restart)) => break restart,
+                Some(Event::Progress(_)) | None => {}
+            }
+        };
+        eprintln!(
+            "buoy: events were missed, beginning again: {}",
+            shown(&restart.reason)
+        );
+        after = None;
+    }
+}
+
+fn show_snapshot(vips: &[VipOwnership], revision: u64, out: &mut Output) -> Result<(), Failure> {
+    if out.json {
+        let vips: Vec<_> = vips.iter().map(json::ownership).collect();
+        return out.line(&json!({ "snapshot": vips, "revision": revision }));
+    }
+    let rows = vips.iter().map(|o| {
+        vec![
+            o.vip.clone(),
+            node_name(o.owner.as_ref()),
+            lease(o.lease_state()).to_owned(),
+            o.epoch.to_string(),
+            o.addresses.join(" "),
+        ]
+    });
+    out.text(&table(
+        &["VIP", "OWNER", "LEASE", "EPOCH", "ADDRESSES"],
+        rows.collect(),
+    ))
+}

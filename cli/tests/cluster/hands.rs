@@ -1,0 +1,188 @@
+//! What people do by hand to a machine that holds VIPs, and interfaces that fail.
+
+use std::net::IpAddr;
+
+use buoy_lab::sys::clock::now_ns;
+
+use crate::harness::{BLINK_MS, Cluster, WEB_A, WEB_B, ms_since, report, wait};
+
+/// A repair is over by then on a loaded machine; the printed figures say what it usually is.
+const REPAIR_MS: f64 = 1_000.0;
+
+#[test]
+fn an_address_removed_by_hand_comes_back() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    let (_, a) = WEB_A;
+    for _ in 0..3 {
+        let at = now_ns();
+        cluster.exec("n1", &format!("ip addr del {a}/24 dev eth0"));
+        wait("the address is back", || cluster.has_address("n1", a));
+        cluster.wait_on(a, "n1");
+        let dark = cluster.dark("address removed by hand: dark for", a, at);
+        assert!(dark < REPAIR_MS, "the repair took {dark} ms");
+    }
+    cluster.wait_log("n1", 0, "somebody removed 192.168.192.13");
+    let history = cluster.json("n1", &["vip", "show", "web-a"]);
+    assert_eq!(history["owner"], "n1", "it stayed where it was");
+    cluster.never_dual();
+}
+
+#[test]
+fn an_address_added_by_hand_is_never_answered_for() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    let (_, a) = WEB_A;
+    // On the other member, and on the witness.
+    for node in ["n2", "n3"] {
+        let at = now_ns();
+        cluster.exec(node, &format!("ip addr add {a}/24 dev eth0"));
+        wait("the address is gone", || !cluster.has_address(node, a));
+        let took = ms_since(at);
+        report(
+            &format!("address added by hand on {node}: gone after"),
+            took,
+        );
+        assert!(took < REPAIR_MS, "the removal took {took} ms");
+        let seen = cluster.seen(a, at);
+        assert!(
+            seen.owners.iter().all(|o| o.port == "n1"),
+            "{:?}",
+            seen.owners
+        );
+    }
+    cluster.never_dual();
+}
+
+#[test]
+fn a_gate_removed_by_hand_is_put_back() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    let (_, a) = WEB_A;
+    let at = now_ns();
+    let log = cluster.log("n1").len();
+    cluster.exec("n1", "tc qdisc del dev eth0 clsact");
+    cluster.wait_log("n1", log, "somebody removed the packet gate: put back");
+    let took = ms_since(at);
+    report("gate removed by hand: back after", took);
+    assert!(
+        took < REPAIR_MS + 1_000.0,
+        "the gate was away for {took} ms"
+    );
+    let seen = cluster.seen(a, at);
+    let alone = seen.owners.iter().all(|o| o.port == "n1");
+    assert!(
+        alone && seen.longest_dark_ms <= BLINK_MS,
+        "{:?}",
+        seen.owners
+    );
+
+    // It is a gate and not just there: the daemon is killed, and the kernel falls silent.
+    cluster.lab.kill_daemon("n1").unwrap();
+    cluster.wait_on(a, "n2");
+    assert!(cluster.has_address("n1", a));
+    cluster.never_dual();
+}
+
+#[test]
+fn a_failed_interface_costs_its_vips_and_says_so() {
+    let Some(mut cluster) = Cluster::formed() else {
+        return;
+    };
+    let service: IpAddr = "10.77.0.5".parse().unwrap();
+    let plug_in = |cluster: &Cluster, node: &str| {
+        cluster.exec(node, "ip link add svc0 type veth peer name svc1");
+        let own = node.replace('n', "10.77.0.10");
+        cluster.exec(node, &format!("ip addr add {own}/24 dev svc0"));
+        for interface in ["svc0", "svc1"] {
+            cluster.exec(node, &format!("ip link set {interface} up"));
+        }
+    };
+    for node in ["n1", "n2"] {
+        plug_in(&cluster, node);
+    }
+    cluster.observe(&[WEB_A.1, WEB_B.1, service]);
+    cluster.ok(
+        "n3",
+        &[
+            "vip",
+            "put",
+            "svc",
+            "--address",
+            "10.77.0.5/32",
+            "--interface",
+            "svc0",
+            "--priority",
+            "n1=150",
+            "--priority",
+            "n2=100",
+        ],
+    );
+    cluster.wait_on(service, "n1");
+
+    let at = now_ns();
+    cluster.exec("n1", "ip link set svc0 down");
+    cluster.wait_on(service, "n2");
+    let dark = cluster.dark("interface down: its VIP was dark for", service, at);
+    assert!(dark < 2.0 * REPAIR_MS, "the move took {dark} ms");
+    let (eligible, reasons) = cluster.verdict("n2", "svc", "n1");
+    assert!(!eligible, "{reasons}");
+    assert!(
+        reasons.contains("svc0") && reasons.contains("down"),
+        "{reasons}"
+    );
+    assert_eq!(cluster.owner(WEB_A.1), "n1", "its other interface is fine");
+
+    cluster.exec("n1", "ip link del svc0");
+    wait("n1 says that svc0 is missing", || {
+        let (_, reasons) = cluster.verdict("n2", "svc", "n1");
+        reasons.contains("svc0") && !reasons.contains("down")
+    });
+    // One that comes back: the node is eligible again, and nothing moves by itself.
+    plug_in(&cluster, "n1");
+    wait("n1 is eligible again", || {
+        cluster.verdict("n2", "svc", "n1").0
+    });
+    assert_eq!(cluster.owner(service), "n2");
+    cluster.never_dual();
+}
+
+#[test]
+fn a_pulled_cable_and_a_downed_port_say_why() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    let (_, a) = WEB_A;
+    let explained = |words: &[&str]| {
+        let mut said = String::new();
+        wait(&format!("n1 says {words:?}"), || {
+            let (eligible, reasons) = cluster.verdict("n1", "web-a", "n1");
+            said = reasons;
+            !eligible && words.iter().all(|word| said.contains(word))
+        });
+    };
+    let at = cluster.lab.switch().cable("n1", false).unwrap();
+    cluster.wait_on(a, "n2");
+    cluster.dark("cable pulled: web-a was dark for", a, at);
+    explained(&["eth0", "carrier"]);
+    let other = cluster.buoy("n2", &["vip", "explain", "web-a"]);
+    assert!(
+        other.out.contains("n1") && other.out.contains("silent"),
+        "{other:?}"
+    );
+    cluster.lab.heal().unwrap();
+    cluster.settled(&["n1", "n2", "n3"]);
+
+    cluster.move_to(WEB_A, "n1");
+    let at = now_ns();
+    cluster.exec("n1", "ip link set eth0 down");
+    cluster.wait_on(a, "n2");
+    cluster.dark("interface set down: web-a was dark for", a, at);
+    explained(&["eth0", "down"]);
+    cluster.exec("n1", "ip link set eth0 up");
+    cluster.settled(&["n1", "n2", "n3"]);
+    cluster.never_dual();
+}
