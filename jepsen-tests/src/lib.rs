@@ -1,0 +1,3 @@
+//! Whether Buoy keeps its promises: the lease core on one virtual clock, with faults.
+
+pub mod sim;

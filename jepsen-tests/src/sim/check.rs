@@ -1,0 +1,395 @@
+//! The invariants, looked at after every step that could break one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use buoy_core::lease::holder::Phase;
+use buoy_core::lease::{Claim, Claims, LogView, Renew, Voter};
+use buoy_core::{ConfigId, Epoch, Membership, Mono, NodeId, Session, VipName};
+
+use super::bugs::true_epoch;
+use super::clock::True;
+use super::config::Invariant;
+use super::node::{Node, Process};
+
+/// What went wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: Invariant,
+    /// When, in true time.
+    pub at: True,
+    /// What was seen.
+    pub text: String,
+    /// The last things that happened, if they were traced.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "  {line}")?;
+        }
+        write!(
+            f,
+            "{:?} violated at {:.3} ms: {}",
+            self.invariant,
+            self.at as f64 / 1e6,
+            self.text
+        )
+    }
+}
+
+/// What a voter has promised: address to session, epoch and end.
+#[derive(Clone, Debug)]
+pub struct Promises(BTreeMap<IpAddr, (Session, Epoch, Mono)>);
+
+impl Promises {
+    /// Of this voter, at present.
+    pub fn of(voter: &Voter) -> Self {
+        let promises = voter.promises(Mono::ZERO);
+        Self(
+            promises
+                .map(|(a, s, e, until)| (a, (s, e, until)))
+                .collect(),
+        )
+    }
+}
+
+/// What the checks remember.
+#[derive(Clone, Debug, Default)]
+pub struct Checker {
+    checked: BTreeSet<Invariant>,
+    /// Largest epoch under which an address was ever active, and where.
+    active: BTreeMap<IpAddr, (Epoch, NodeId)>,
+    /// Deadlines that were found to rest on promises, and the membership counted under.
+    verified: BTreeMap<(Session, VipName, Epoch), (Mono, Membership)>,
+    /// What each session claimed last, and what it claimed before and no more.
+    claims: BTreeMap<Session, (u64, BTreeSet<Claim>, BTreeSet<Claim>)>,
+    /// Memberships, and when they were committed.
+    memberships: Vec<(ConfigId, True)>,
+    /// The first violation.
+    pub found: Option<Violation>,
+}
+
+impl Checker {
+    /// Looks at these invariants only.
+    pub fn new(checked: &[Invariant]) -> Self {
+        Self {
+            checked: checked.iter().copied().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Is the invariant looked at?
+    pub fn looks_at(&self, invariant: Invariant) -> bool {
+        self.checked.contains(&invariant)
+    }
+
+    /// Records a violation, if it is looked at and the first.
+    pub fn fail(&mut self, invariant: Invariant, at: True, text: impl FnOnce() -> String) {
+        if self.found.is_none() && self.looks_at(invariant) {
+            self.found = Some(Violation {
+                invariant,
+                at,
+                text: text(),
+                trace: Vec::new(),
+            });
+        }
+    }
+
+    /// The gate of node `n` was written: S1, S2.
+    pub fn gate_written(&mut self, nodes: &[Node], n: usize, now: True) {
+        let here = &nodes[n];
+        let local = here.read(now);
+        for (address, slot, deadline, epoch) in here.gate.mapped() {
+            if slot == 0 || local >= deadline {
+                continue;
+            }
+            self.gate_rests_on_promises(nodes, n, now, (address, deadline, epoch));
+            let epoch = true_epoch(epoch);
+            for other in nodes.iter().filter(|o| o.id != here.id) {
+                if other.gate.passes(address, other.read(now)) {
+                    self.fail(Invariant::S1, now, || {
+                        let until = here.clock.when(deadline).saturating_sub(now) as f64 / 1e6;
+                        format!(
+                            "{address} passes on node {} (epoch {epoch}, for {until:.3} ms more) and on node {}",
+                            here.id, other.id
+                        )
+                    });
+                }
+            }
+            let newest = self.active.entry(address).or_insert((epoch, here.id));
+            let seen = *newest;
+            if seen.0 < epoch {
+                *newest = (epoch, here.id);
+            } else if seen.0 > epoch || seen.1 != here.id {
+                self.fail(Invariant::S2, now, || {
+                    format!(
+                        "{address} became active on node {} under epoch {epoch}, after epoch {} on node {}",
+                        here.id, seen.0, seen.1
+                    )
+                });
+            }
+        }
+    }
+
+    /// S3 as the kernel sees it: a deadline in the gate that is later than what the holder counted.
+    fn gate_rests_on_promises(
+        &mut self,
+        nodes: &[Node],
+        n: usize,
+        now: True,
+        (address, deadline, epoch): (IpAddr, Mono, Epoch),
+    ) {
+        let here = &nodes[n];
+        let Some(process) = &here.process else { return };
+        let session = process.session;
+        let counted = |((s, _, e), (d, _)): (&(Session, VipName, Epoch), &(Mono, Membership))| {
+            *s == session && *e == epoch && *d >= deadline
+        };
+        if !self.looks_at(Invariant::S3) || self.verified.iter().any(counted) {
+            return;
+        }
+        let end = here.clock.when(deadline);
+        if !supported(
+            nodes,
+            process.session,
+            &process.counted_under,
+            now,
+            end,
+            address,
+            true_epoch(epoch),
+        ) {
+            self.fail(Invariant::S3, now, || {
+                let more = end.saturating_sub(now) as f64 / 1e6;
+                format!(
+                    "the gate of node {} is open for {address} (epoch {epoch}) for {more:.3} ms more, \
+                     longer than any majority promised",
+                    here.id
+                )
+            });
+        }
+    }
+
+    /// A membership was committed.
+    pub fn membership_committed(&mut self, id: ConfigId, now: True) {
+        self.memberships.push((id, now));
+    }
+
+    /// S6: a lease that was counted under a membership ends at most its length after the next one was
+    /// committed; that is what a leader relies on when it waits before it proposes another.
+    fn ends_with_its_membership(&mut self, here: &Node, process: &Process, end: True, now: True) {
+        let counted = process.counted_under.id;
+        let next = self
+            .memberships
+            .iter()
+            .find(|(id, _)| id.index > counted.index);
+        let Some((next, committed)) = next.copied() else {
+            return;
+        };
+        if end > committed + process.lease.as_nanos() as True {
+            self.fail(Invariant::S6, now, || {
+                let late = (end - committed) as f64 / 1e6;
+                format!(
+                    "node {} counts under membership {} until {late:.3} ms after {} was committed",
+                    here.id, counted.index, next.index
+                )
+            });
+        }
+    }
+
+    /// The holder of node `n` was advanced at its clock's `reading`: S3. The deadlines that grew must
+    /// rest on promises of a majority of the voters that it counts under; what is over is not active.
+    pub fn holder_advanced(&mut self, nodes: &[Node], n: usize, now: True, reading: Mono) {
+        let here = &nodes[n];
+        let Some(process) = &here.process else { return };
+        for vip in process.holder.status().filter(|v| v.phase == Phase::Active) {
+            let Some(deadline) = vip.deadline else {
+                continue;
+            };
+            if deadline <= reading {
+                self.fail(Invariant::Rule, now, || {
+                    format!("node {} keeps {} after its lease is over", here.id, vip.vip)
+                });
+            }
+            let key = (process.session, vip.vip.clone(), vip.epoch);
+            if self.verified.get(&key).is_some_and(|(d, _)| *d >= deadline) {
+                continue;
+            }
+            self.verified
+                .insert(key, (deadline, process.counted_under.clone()));
+            let end = here.clock.when(deadline);
+            if end <= now {
+                // Over before it was counted (the process was stopped in between): opens nothing.
+                continue;
+            }
+            self.ends_with_its_membership(here, process, end, now);
+            for address in vip.addresses {
+                if !supported(
+                    nodes,
+                    process.session,
+                    &process.counted_under,
+                    now,
+                    end,
+                    *address,
+                    true_epoch(vip.epoch),
+                ) {
+                    self.fail(Invariant::S3, now, || {
+                        format!(
+                            "node {} counts on {address} (epoch {}) for {:.3} ms more, which no majority of {:?} promised",
+                            here.id,
+                            vip.epoch,
+                            end.saturating_sub(now) as f64 / 1e6,
+                            process.counted_under.halves,
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    /// A voter was advanced, with `log` as the newest view that it was given: superseded promises are
+    /// not extended, and new ones are for the last assignment.
+    pub fn voter_advanced(&mut self, voter: &Voter, before: &Promises, log: &LogView, now: True) {
+        for (address, session, epoch, until) in voter.promises(Mono::ZERO) {
+            let claim = Claim { address, epoch };
+            let old = before
+                .0
+                .get(&address)
+                .filter(|(s, e, _)| (*s, *e) == (session, epoch));
+            let grew = old.is_none_or(|(.., end)| *end < until);
+            let wrong = if grew && log.supersedes(&claim) {
+                "superseded"
+            } else if old.is_none() && !log.assigns(&claim, session.node) {
+                "not the last of its log"
+            } else {
+                continue;
+            };
+            self.fail(Invariant::Rule, now, || {
+                format!("a voter promises {address} to {session:?} under epoch {epoch}, which is {wrong}")
+            });
+        }
+    }
+
+    /// A voter was started: what rested on its promises must rest on its quarantine now.
+    pub fn voter_started(&mut self, nodes: &[Node], n: usize, now: True) {
+        for here in nodes {
+            let Some(process) = &here.process else {
+                continue;
+            };
+            for vip in process.holder.status().filter(|v| v.phase == Phase::Active) {
+                let key = (process.session, vip.vip.clone(), vip.epoch);
+                let Some((deadline, membership)) = self.verified.get(&key) else {
+                    continue;
+                };
+                let end = here.clock.when(*deadline);
+                let epoch = true_epoch(vip.epoch);
+                let rests =
+                    |a: &IpAddr| supported(nodes, process.session, membership, now, end, *a, epoch);
+                if end > now && !vip.addresses.iter().all(rests) {
+                    self.fail(Invariant::S3, now, || {
+                        let more = end.saturating_sub(now) as f64 / 1e6;
+                        format!(
+                            "node {} counts on {} for {more:.3} ms more; voter {} was restarted and \
+                             does not wait for as long as it had promised",
+                            here.id, vip.vip, nodes[n].id
+                        )
+                    });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A renewal is about to leave node `n`: S4 (what it does not claim is shut), and claims are of
+    /// committed assignments, no epoch twice.
+    pub fn renewal_sent(&mut self, here: &Node, renew: &Renew, now: True) {
+        let Claims::Full { rev, claims } = &renew.claims else {
+            return;
+        };
+        if let Some(claim) = claims.iter().find(|c| c.epoch.0 > here.raft.commit as u64) {
+            self.fail(Invariant::Rule, now, || {
+                let (address, epoch) = (claim.address, claim.epoch);
+                format!(
+                    "node {} claims {address} under epoch {epoch}, which is not committed",
+                    here.id
+                )
+            });
+        }
+        for (address, slot, ..) in here.gate.mapped() {
+            if slot != 0 && !claims.iter().any(|c| c.address == address) {
+                self.fail(Invariant::S4, now, || {
+                    format!(
+                        "node {} releases {address} before its gate is shut",
+                        here.id
+                    )
+                });
+            }
+        }
+        let entry = self.claims.entry(renew.session).or_default();
+        if *rev <= entry.0 {
+            return;
+        }
+        let claims: BTreeSet<Claim> = claims.iter().copied().collect();
+        let gone: Vec<Claim> = entry.1.difference(&claims).copied().collect();
+        entry.2.extend(gone);
+        let again = claims.intersection(&entry.2).next().copied();
+        (entry.0, entry.1) = (*rev, claims);
+        if let Some(claim) = again {
+            self.fail(Invariant::Rule, now, || {
+                format!(
+                    "node {} claims {} again under epoch {}",
+                    here.id, claim.address, claim.epoch
+                )
+            });
+        }
+    }
+
+    /// An address is opened on node `n`: S4.
+    pub fn opened(&mut self, here: &Node, address: IpAddr, slot: u32, now: True) {
+        let deadline = here.gate.mapped().find(|m| m.0 == address).map(|m| m.2);
+        if slot == 0 || deadline.is_none_or(|d| d == Mono::ZERO) {
+            self.fail(Invariant::S4, now, || {
+                format!(
+                    "node {} opens {address} by slot {slot}, which has no deadline",
+                    here.id
+                )
+            });
+        }
+    }
+}
+
+/// Do promises of a majority of the voters last until `end`?
+fn supported(
+    nodes: &[Node],
+    session: Session,
+    counted_under: &Membership,
+    now: True,
+    end: True,
+    address: IpAddr,
+    epoch: Epoch,
+) -> bool {
+    let kept = |v: NodeId| {
+        let voter = nodes.iter().find(|x| x.id == v)?;
+        (support(voter, now, address, session, epoch) >= end).then_some(())
+    };
+    counted_under.quorum_value(kept).is_some()
+}
+
+/// Until when (true time) a voter supports nobody but the session for the address.
+fn support(voter: &Node, now: True, address: IpAddr, session: Session, epoch: Epoch) -> True {
+    // A voter that is down begins with a quarantine, whenever it begins.
+    let Some(process) = &voter.process else {
+        return True::MAX;
+    };
+    let quarantine = voter.clock.when(process.voter.quarantine_until());
+    let mine = |(a, s, e, _): &(IpAddr, Session, Epoch, Mono)| {
+        *a == address && *s == session && *e == epoch
+    };
+    let promise = process.voter.promises(voter.read(now)).find(mine);
+    promise
+        .map_or(0, |(.., until)| voter.clock.when(until))
+        .max(quarantine)
+}

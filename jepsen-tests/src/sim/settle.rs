@@ -1,0 +1,131 @@
+//! The end of a run: faults heal, every VIP must come up in time (L1), and then nothing moves (L2).
+
+use std::time::Duration;
+
+use super::clock::{MS, True};
+use super::config::Invariant;
+use super::log::Fold;
+use super::net::Network;
+use super::node::Node;
+use super::{Event, LEASE, Sim};
+
+/// Time for an election.
+const ELECTION: u64 = 300 * MS;
+/// Quiet time in which nothing may move.
+const QUIET: u64 = 1_500 * MS;
+
+impl Sim {
+    /// Ends all faults.
+    pub(super) fn heal(&mut self) {
+        self.healed = Some(self.now);
+        self.note(|_| "all faults are healed".to_owned());
+        self.network = Network::calm();
+        self.chaos.step_pause = 0;
+        self.wishes.clear();
+        for n in 0..self.nodes.len() {
+            if self.nodes[n].process.as_ref().is_some_and(|p| p.stopping) {
+                self.nodes[n].process = None;
+            }
+            if let Some(p) = self.nodes[n].process.as_mut() {
+                p.apply_stalled_until = 0;
+                if p.paused_until.is_some() {
+                    self.resume(n);
+                }
+            } else {
+                self.start(n);
+            }
+        }
+        // What was decided on silence before may still come; after a lease nobody is silent any more.
+        self.schedule(self.now + LEASE.as_nanos() as True, Event::Look);
+    }
+
+    /// Are all VIPs up where the newest committed state wants them?
+    fn not_up(&self) -> Option<String> {
+        let quarantined = |n: &Node| {
+            n.process
+                .as_ref()
+                .is_none_or(|p| p.voter.quarantine_until() > n.read(self.now))
+        };
+        if let Some(node) = self.nodes.iter().find(|n| quarantined(n)) {
+            // The aftermath of a fault: leases may still end for want of promises.
+            return Some(format!("the voter of node {} is in quarantine", node.id));
+        }
+        let leaders = self
+            .nodes
+            .iter()
+            .filter(|n| n.raft.leader && n.process.is_some());
+        let Some(newest) = leaders.max_by_key(|n| n.raft.term) else {
+            return Some("nobody leads".to_owned());
+        };
+        let all = newest.raft.log.len();
+        let behind = |n: &Node| {
+            n.process
+                .as_ref()
+                .is_none_or(|p| (p.applied.index as usize) < all)
+        };
+        if let Some(node) = self.nodes.iter().find(|n| behind(n)) {
+            return Some(format!(
+                "node {} has not applied all {all} entries",
+                node.id
+            ));
+        }
+        let state = Fold::of(self.vips, &newest.raft.log[..newest.raft.commit]);
+        for vip in &state.vips {
+            let Some((owner, epoch)) = vip.owner else {
+                return Some(format!("{} has no owner", vip.name));
+            };
+            let node = &self.nodes[self.index(owner)];
+            let now = node.read(self.now);
+            if let Some(a) = vip.addresses.iter().find(|a| !node.gate.passes(**a, now)) {
+                return Some(format!(
+                    "{a} of {} does not pass on node {owner} (epoch {epoch})",
+                    vip.name
+                ));
+            }
+        }
+        None
+    }
+
+    /// Looks whether everything is up; late is a violation of L1.
+    pub(super) fn look(&mut self) {
+        let Some(healed) = self.healed else { return };
+        let longest = Duration::max(
+            self.longest_promise(),
+            self.nodes
+                .iter()
+                .map(|n| n.durable_max)
+                .max()
+                .unwrap_or_default(),
+        );
+        let bound = healed + longest.as_nanos() as True + ELECTION + 1_000 * MS;
+        match self.not_up() {
+            None => {
+                self.stats.recovery_ms = (self.now - healed) / MS;
+                self.settled = Some((self.stats.shuts, self.stats.assigns));
+                self.schedule(self.now + QUIET, Event::End);
+            }
+            Some(what) if self.now > bound && self.checker.looks_at(Invariant::L1) => {
+                let late = (self.now - healed) / MS;
+                self.checker.fail(Invariant::L1, self.now, || {
+                    format!("{late} ms after all faults were healed {what}")
+                });
+            }
+            Some(_) if self.now > bound => self.over = true,
+            Some(_) => self.schedule(self.now + 5 * MS, Event::Look),
+        }
+    }
+
+    /// The quiet time is over: nothing moved, everything is up.
+    pub(super) fn end(&mut self) {
+        self.over = true;
+        let moved = self.settled != Some((self.stats.shuts, self.stats.assigns));
+        if let Some(what) = self.not_up() {
+            self.checker
+                .fail(Invariant::L2, self.now, || format!("without faults {what}"));
+        } else if moved {
+            self.checker.fail(Invariant::L2, self.now, || {
+                "a VIP moved or went down without any fault".to_owned()
+            });
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The lease core keeps its promises under every fault, and the checks would notice if it did not.
+
+use std::process::Command;
+
+use buoy_jepsen_tests::sim::{self, Bug, Config, Faults, Invariant, Stats};
+
+/// Runs the seeds; fails with the command line that shows the violation.
+fn clean(seeds: std::ops::Range<u64>, cfg: &Config) -> Stats {
+    let mut total = Stats::default();
+    for seed in seeds {
+        match sim::run(seed, cfg) {
+            Ok(stats) => {
+                total.shuts += stats.shuts;
+                total.assigns += stats.assigns;
+                total.memberships += stats.memberships;
+                total.ends += stats.ends;
+                total.pauses += stats.pauses;
+                total.recovery_ms = total.recovery_ms.max(stats.recovery_ms);
+            }
+            Err(violation) => panic!(
+                "seed {seed}: {violation}\nwith {:?}; if all faults are on: \
+                 cargo run -p buoy-jepsen-tests -- sim --seed {seed} --chaos-ms {}",
+                cfg.faults, cfg.chaos_ms
+            ),
+        }
+    }
+    total
+}
+
+fn with(faults: Faults) -> Config {
+    Config {
+        faults,
+        chaos_ms: 3_000,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn all_faults_at_once() {
+    let total = clean(0..120, &Config::default());
+    // The runs must have been about something.
+    for (what, count) in [
+        ("VIPs that went down", total.shuts),
+        ("assignments", total.assigns),
+        ("memberships", total.memberships),
+        ("daemons that ended", total.ends),
+        ("stopped daemons", total.pauses),
+    ] {
+        assert!(count > 100, "only {count} {what} in 120 runs");
+    }
+}
+
+#[test]
+fn all_faults_at_once_in_short_runs() {
+    clean(1_000..1_120, &with(Faults::ALL));
+}
+
+#[test]
+fn each_kind_of_fault_alone() {
+    let none = Faults::NONE;
+    let kinds = [
+        Faults {
+            network: true,
+            ..none
+        },
+        Faults {
+            crashes: true,
+            ..none
+        },
+        Faults {
+            pauses: true,
+            ..none
+        },
+        Faults {
+            memberships: true,
+            ..none
+        },
+        Faults {
+            operations: true,
+            ..none
+        },
+        Faults {
+            lease_lengths: true,
+            ..none
+        },
+    ];
+    for faults in kinds {
+        clean(2_000..2_020, &with(faults));
+    }
+}
+
+#[test]
+fn without_faults_nothing_moves() {
+    let total = clean(3_000..3_030, &with(Faults::NONE));
+    assert_eq!(total.shuts, 0);
+    // One assignment places all VIPs; a leader may find some of the nodes a moment later.
+    assert!(total.assigns <= 60, "{total:?}");
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in 0..5 {
+        let cfg = with(Faults::ALL);
+        assert_eq!(sim::run(seed, &cfg), sim::run(seed, &cfg), "seed {seed}");
+    }
+}
+
+/// The planted bug must violate one of the invariants within so many seeds.
+fn found(bug: Bug, invariants: &[Invariant], faults: Faults, seeds: u64) {
+    let cfg = Config {
+        faults,
+        bug: Some(bug),
+        checked: invariants.to_vec(),
+        ..Config::default()
+    };
+    let first = (0..seeds).find_map(|seed| sim::run(seed, &cfg).err().map(|v| (seed, v)));
+    match first {
+        None => panic!("{bug} violated none of {invariants:?} in {seeds} seeds"),
+        Some((seed, violation)) => println!("{bug}: seed {seed}: {violation}"),
+    }
+}
+
+macro_rules! finds {
+    ($($name:ident: $bug:ident, $invariants:expr, $faults:expr, $seeds:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            use Invariant::*;
+            found(Bug::$bug, &$invariants, $faults, $seeds);
+        }
+    )*};
+}
+
+const CRASHES: Faults = Faults {
+    network: true,
+    crashes: true,
+    operations: true,
+    ..Faults::NONE
+};
+const LENGTHS: Faults = Faults {
+    crashes: true,
+    lease_lengths: true,
+    operations: true,
+    ..Faults::NONE
+};
+const PAUSES: Faults = Faults {
+    pauses: true,
+    operations: true,
+    network: true,
+    ..Faults::NONE
+};
+const MEMBERSHIPS: Faults = Faults {
+    crashes: false,
+    operations: false,
+    ..Faults::ALL
+};
+
+finds! {
+    finds_no_quarantine_after_a_restart: NoQuarantine, [S1, S3], CRASHES, 200;
+    finds_a_lease_counted_from_receipt: CountedFromReceipt, [S1, S3], Faults::ALL, 100;
+    finds_a_lease_counted_from_a_push: CountedFromPush, [S1, S3], Faults::ALL, 100;
+    finds_a_grant_before_the_superseded_check: GrantBeforeSuperseded, [Rule], Faults::ALL, 50;
+    finds_a_stale_seq_that_is_accepted: StaleSeq, [S1, S3], Faults::ALL, 200;
+    finds_an_epoch_that_is_claimed_again: EpochAgain, [Rule], Faults::ALL, 50;
+    finds_a_promise_without_margin: NoMargin, [S1, S3], Faults::NONE, 20;
+    finds_learners_in_the_majority: LearnersCount, [S1, S3], Faults::ALL, 50;
+    finds_a_gate_written_with_relative_time: RelativeGate, [S1], PAUSES, 300;
+    finds_a_claim_that_is_not_applied: ClaimsUnapplied, [Rule], Faults::ALL, 20;
+    finds_memberships_without_a_wait: NoMembershipWait, [S1], Faults::ALL, 200;
+    finds_a_stale_view: StaleView, [S1, S6], MEMBERSHIPS, 300;
+    finds_a_promise_that_is_not_on_disk: PromisesBeforeDisk, [S1, S3], LENGTHS, 4_000;
+    finds_a_release_before_the_gate_is_shut: ReleasedBeforeShut, [S1, S4], Faults::ALL, 20;
+}
+
+fn jepsen(args: &[&str]) -> (Option<i32>, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_buoy-jepsen"))
+        .args(args)
+        .output()
+        .unwrap();
+    (run.status.code(), String::from_utf8(run.stdout).unwrap())
+}
+
+#[test]
+fn the_command_says_how_to_run_a_failing_seed_again() {
+    let (code, out) = jepsen(&["sim", "--seeds", "3", "--chaos-ms", "500"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains("3 seeds") && out.contains("no violation"),
+        "{out}"
+    );
+
+    let (code, out) = jepsen(&["sim", "--seeds", "50", "--bug", "released-before-shut"]);
+    assert_eq!(code, Some(1), "{out}");
+    let line = out
+        .lines()
+        .find(|l| l.contains("buoy-jepsen sim --seed"))
+        .unwrap();
+    let again: Vec<&str> = line
+        .split_whitespace()
+        .skip_while(|w| *w != "sim")
+        .collect();
+    let (code, traced) = jepsen(&again);
+    assert_eq!(code, Some(1), "{traced}");
+    let seed = format!("seed {}: ", again[2]);
+    let verdict = out
+        .lines()
+        .next()
+        .unwrap()
+        .trim_start_matches(seed.as_str());
+    assert!(traced.contains(verdict), "{verdict}\nis not in\n{traced}");
+}
