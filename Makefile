@@ -1,0 +1,28 @@
+# make demo: see it work.  make test: check everything.  make bench: compare with keepalived.
+# All install the Debian packages that they need. ARGS="..." hands options to the demo or the bench.
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+BUOY    := $(TARGET)/release/buoy
+PREFIX  ?= /usr
+DESTDIR ?=
+
+.PHONY: demo test bench release install
+
+demo: release
+	@scripts/packages.sh nginx:nginx-light ip:iproute2 curl:curl
+	$(BUOY) lab demo $(ARGS)
+
+test:
+	@scripts/test.sh
+
+bench: release
+	@scripts/packages.sh nginx:nginx-light keepalived:keepalived ip:iproute2
+	$(BUOY) lab bench $(ARGS)
+
+release:
+	@scripts/packages.sh cc:gcc
+	cargo build --release --bin buoy
+
+install: release
+	install -D -m 755 $(BUOY) $(DESTDIR)$(PREFIX)/bin/buoy
+	install -D -m 644 packaging/buoy.service $(DESTDIR)$(PREFIX)/lib/systemd/system/buoy.service
+	install -d -m 755 $(DESTDIR)/etc/buoy
