@@ -6,7 +6,11 @@
 mod codec;
 mod driver;
 mod link;
+mod messages;
 pub mod shared;
+#[cfg(test)]
+mod stubborn;
+mod valve;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -27,7 +31,7 @@ use buoy_fence::gate::Gate;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, oneshot, watch};
 
-pub use driver::{GateJob, LeaseIn, LeaseOut, Promises};
+pub use messages::{GateJob, LeaseIn, LeaseOut, Promises};
 pub use shared::{Held, LeaseShared, Phase};
 
 use driver::{Driver, Parts};
@@ -197,13 +201,11 @@ fn begin(setup: Setup, out: UnboundedSender<LeaseOut>) -> io::Result<Begun> {
 
     let now = boottime();
     let me = session.node;
-    let deadlines = setup.gate.deadlines();
     let parts = Parts {
         me,
         voter: Voter::new(me, timing.allowance(), now, setup.max_promise),
         holder: Holder::new(session, holder_params(&timing)),
         gate: setup.gate,
-        deadlines,
         suspect_after: timing.suspect_after,
         managed: setup.managed,
         log_view: setup.log_view,
@@ -253,7 +255,9 @@ async fn run(
     loop {
         let next = driver.borrow_mut().next_deadline();
         tokio::select! {
+            // What time demands comes first, however much is asked for.
             biased;
+            () = sleep_until(next) => driver.borrow_mut().tick(),
             command = input.recv() => match command {
                 Some(command) => driver.borrow_mut().input(command),
                 None => return,
@@ -264,7 +268,6 @@ async fn run(
                 }
                 driver.borrow_mut().log_changed();
             }
-            () = sleep_until(next) => driver.borrow_mut().tick(),
             () = wake.notified() => {}
         }
     }

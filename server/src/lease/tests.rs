@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::stubborn::Stubborn;
+use super::*;
+use crate::tls::Tls;
 use buoy_core::lease::holder::{HolderView, Wanted};
 use buoy_core::spec::timing::Profile;
 use buoy_core::{ConfigId, Epoch, Incarnation, Membership, VipName};
-use buoy_fence::gate::UserspaceGate;
-
-use super::*;
-use crate::tls::Tls;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,6 +36,10 @@ fn free_addresses(n: u64) -> Vec<SocketAddr> {
 }
 
 fn spawn(id: u64, addresses: &[SocketAddr]) -> Node {
+    spawn_with(id, addresses, Stubborn::new())
+}
+
+fn spawn_with(id: u64, addresses: &[SocketAddr], gate: Stubborn) -> Node {
     let tls = Tls::insecure("test").unwrap();
     let peers = (1..=addresses.len() as u64)
         .filter(|p| *p != id)
@@ -66,7 +69,7 @@ fn spawn(id: u64, addresses: &[SocketAddr]) -> Node {
         max_promise: Duration::ZERO,
         log_view: view.clone(),
         log_view_changed: view_changed.subscribe(),
-        gate: Box::new(UserspaceGate::new()),
+        gate: Box::new(gate),
         quic_server: tls.quic_server_config(),
         quic_client: tls.quic_client_config(),
         insecure: true,
@@ -217,4 +220,97 @@ async fn a_vip_comes_up_moves_and_every_node_is_heard() {
         .map(|(a, (s, e, _))| (a.to_string(), (s.node.0, e.0)))
         .collect();
     assert_eq!(promised["192.0.2.1"], (2, 6));
+}
+
+/// A cluster of one: what is assigned is granted at once.
+struct Alone {
+    node: Node,
+    gate: Stubborn,
+    assigned: BTreeMap<VipName, (Epoch, IpAddr)>,
+    last: u64,
+}
+
+impl Alone {
+    fn new() -> Alone {
+        let gate = Stubborn::new();
+        Alone {
+            node: spawn_with(1, &free_addresses(1), gate.clone()),
+            gate,
+            assigned: BTreeMap::new(),
+            last: 0,
+        }
+    }
+
+    fn put(&mut self, vip: &str, last: u8) -> IpAddr {
+        self.last += 1;
+        let address = IpAddr::from([192, 0, 2, last]);
+        self.assigned
+            .insert(vip.parse().unwrap(), (Epoch(self.last), address));
+        self.apply();
+        address
+    }
+
+    fn remove(&mut self, vip: &str) {
+        self.assigned.remove(&vip.parse().unwrap());
+        self.apply();
+    }
+
+    fn apply(&self) {
+        let mut view = LogView::clone(&self.node.view.load());
+        let assigned = self.assigned.values();
+        view.assigned = assigned.map(|(e, a)| (*a, (NodeId(1), *e))).collect();
+        self.node.view.store(Arc::new(view));
+        self.node.view_changed.send_modify(|n| *n += 1);
+        let wanted = |(vip, (epoch, address)): (&VipName, &(Epoch, IpAddr))| Wanted {
+            vip: vip.clone(),
+            epoch: *epoch,
+            addresses: vec![*address],
+        };
+        let view = HolderView {
+            membership: membership(1),
+            assignments: self.assigned.iter().map(wanted).collect(),
+        };
+        self.node.input.send(LeaseIn::Applied(view)).unwrap();
+    }
+
+    /// What is said next, as a word and the VIP.
+    async fn says(&mut self) -> (&'static str, String) {
+        match self.node.next().await {
+            LeaseOut::Up { vip, .. } => ("up", vip.to_string()),
+            LeaseOut::Down { vip, .. } => ("down", vip.to_string()),
+            LeaseOut::GaveUp { vip, .. } => ("gave up", vip.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_the_gate_refuses_costs_no_other_vip() {
+    let mut alone = Alone::new();
+    let good = alone.put("good", 1);
+    assert_eq!(alone.says().await, ("up", "good".into()));
+    alone.gate.whims().manage = vec![IpAddr::from([192, 0, 2, 2])];
+    alone.put("bad", 2);
+    let mut said = [alone.says().await, alone.says().await];
+    said.sort();
+    let bad = |word| (word, "bad".to_owned());
+    assert_eq!(said, [bad("down"), bad("gave up")]);
+    assert!(alone.gate.whims().slot(good).is_some(), "still open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_one_address_cannot_be_shut_every_vip_goes_down() {
+    let mut alone = Alone::new();
+    let stuck = alone.put("stuck", 1);
+    assert_eq!(alone.says().await, ("up", "stuck".into()));
+    let other = alone.put("other", 2);
+    assert_eq!(alone.says().await, ("up", "other".into()));
+    alone.gate.whims().shut = vec![stuck];
+    alone.remove("stuck");
+    let mut said = [alone.says().await, alone.says().await, alone.says().await];
+    said.sort();
+    let expected = [("down", "other"), ("down", "stuck"), ("gave up", "other")];
+    assert_eq!(said, expected.map(|(word, vip)| (word, vip.to_owned())));
+    let whims = alone.gate.whims();
+    assert_eq!((whims.slot(stuck), whims.slot(other)), (None, None));
 }

@@ -1,0 +1,103 @@
+//! What the lease thread and the rest of the daemon say to each other.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use buoy_core::lease::holder::HolderView;
+use buoy_core::{Epoch, NodeId, Session, VipName};
+use buoy_fence::gate::Gate;
+use tokio::sync::oneshot;
+
+/// What the lease thread asks of the rest of the daemon. At most one `Up` and one `Down` are under way
+/// per VIP and epoch, so the number of VIPs bounds the queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LeaseOut {
+    /// The gate is open: add the addresses, announce them, notify.
+    Up {
+        /// Which VIP.
+        vip: VipName,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// What to add.
+        addresses: Vec<IpAddr>,
+    },
+    /// The gate is shut: remove the addresses, then say [`LeaseIn::Lowered`].
+    Down {
+        /// Which VIP.
+        vip: VipName,
+        /// Which epoch ended.
+        epoch: Epoch,
+        /// What to remove.
+        addresses: Vec<IpAddr>,
+        /// Why.
+        reason: String,
+    },
+    /// This session will not claim the epoch again; the VIP needs a new one.
+    GaveUp {
+        /// Which VIP.
+        vip: VipName,
+        /// Which epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+    },
+    /// Promises longer than ever before are asked for: write this down, then say
+    /// [`LeaseIn::MaxRaised`].
+    RaiseMax(Duration),
+    /// A peer runs a new daemon: it lost what it knew of us.
+    PeerRestarted(NodeId),
+}
+
+/// What the rest of the daemon tells the lease thread.
+#[derive(Debug)]
+pub enum LeaseIn {
+    /// The applied state assigns this to us.
+    Applied(HolderView),
+    /// The addresses of a VIP that went down are gone.
+    Lowered {
+        /// Which VIP.
+        vip: VipName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// A VIP cannot be held here.
+    GiveUp {
+        /// Which VIP.
+        vip: VipName,
+        /// Which epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+    },
+    /// The longest promise is on disk.
+    MaxRaised(Duration),
+    /// Addresses that the gate must know (all VIPs of the cluster).
+    Manage(Vec<IpAddr>),
+    /// Go down on everything.
+    Stop,
+    /// What has this voter promised?
+    Promises(oneshot::Sender<Promises>),
+    /// Run something on the gate, on the thread that writes it.
+    Gate(GateJob),
+}
+
+/// Work on the gate that must not run beside a change of it.
+pub struct GateJob(pub Box<GateWork>);
+
+type GateWork = dyn FnOnce(&mut dyn Gate) + Send;
+
+impl std::fmt::Debug for GateJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GateJob")
+    }
+}
+
+/// This voter's record.
+#[derive(Clone, Debug, Default)]
+pub struct Promises {
+    /// For each address: who holds the promise, under which epoch, for how much longer.
+    pub live: BTreeMap<IpAddr, (Session, Epoch, Duration)>,
+    /// Time until the quarantine after start ends.
+    pub quarantine: Option<Duration>,
+}
