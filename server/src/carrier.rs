@@ -116,7 +116,7 @@ impl Carrier {
 
     /// Tells the neighbours where the addresses are.
     async fn announce(&self, vips: impl Iterator<Item = &Arc<VipSpec>>) {
-        let snapshot = match self.links.snapshot() {
+        let snapshot = match tokio::task::block_in_place(|| self.links.snapshot()) {
             Ok(snapshot) => snapshot,
             Err(e) => {
                 error!(

@@ -58,8 +58,9 @@ pub(crate) fn run_forever(
 
 /// How long peers are asked whether this node, whose disk is empty, has taken part before.
 const LOST_DISK_LIMIT: Duration = Duration::from_secs(1);
-/// Threads for everything but leases and the log; more would only cost memory.
-const WORKERS: usize = 2;
+/// Threads for everything but leases, addresses and the log. Nothing on it waits for disk or kernel, and a second
+/// one would cost a wake-up for every second message.
+const WORKERS: usize = 1;
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT.
 ///
@@ -67,8 +68,14 @@ const WORKERS: usize = 2;
 /// Why it did not start. A fault later on ends the process with an error as well.
 pub fn serve(config: Config) -> Result<(), StartError> {
     let log = logging::start(config.log_level);
+    let slack = slack(&config.timing);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .on_thread_start(move || {
+            if let Err(e) = sys::timer_slack(slack) {
+                warn!("the kernel wakes this process more often than needed: {e}");
+            }
+        })
         .enable_all()
         .build()
         .map_err(|e| StartError::System("start the runtime", e))?;
@@ -76,6 +83,12 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     // A task that hangs must not hold up the end of the process.
     runtime.shutdown_background();
     result
+}
+
+/// How late the threads that run Raft may be woken. Raft looks at its clock about five times in a heartbeat interval;
+/// with this slack half of these looks fall together, and a heartbeat is late by less than this.
+fn slack(timing: &buoy_core::spec::timing::Timing) -> Duration {
+    timing.raft_heartbeat / 4
 }
 
 async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
@@ -200,12 +213,7 @@ async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
         deadlines,
     };
     let mut tasks = Tasks::new();
-    let reunions = reunion::watch(
-        parts.shared.clone(),
-        me,
-        parts.config.timing.suspect_after,
-        announcer.clone(),
-    );
+    let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
     run_forever(&mut tasks, "the watch for reunions", reunions);
     let kernel = fencing::watch(fencing.events, guardian.kernel_changed.clone(), announcer);
     run_forever(&mut tasks, "the watch on the kernel", kernel);

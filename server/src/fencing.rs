@@ -120,7 +120,9 @@ pub async fn watch(
         if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =
             event
         {
-            let snapshot = links.as_ref().and_then(|l| l.snapshot().ok());
+            let snapshot = links
+                .as_ref()
+                .and_then(|l| tokio::task::block_in_place(|| l.snapshot()).ok());
             let link = snapshot.as_ref().and_then(|s| s.links.get(&ifindex));
             if let Some(mac) = link.and_then(|l| l.mac) {
                 announcer.announce_again(ifindex, mac).await;

@@ -103,7 +103,7 @@ impl Guardian {
     /// `verify`: also read back whether the gate is still where it was put. That takes the lease thread
     /// a few netlink round trips, so it is not done on each change of a lease.
     async fn look(&mut self, verify: bool) {
-        let snapshot = match self.links.snapshot() {
+        let snapshot = match tokio::task::block_in_place(|| self.links.snapshot()) {
             Ok(snapshot) => snapshot,
             Err(e) => {
                 // Without sight of the interfaces nothing is said about them; the next look tries again.

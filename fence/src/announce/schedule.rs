@@ -7,15 +7,14 @@ use std::time::Duration;
 use buoy_core::Mono;
 
 /// When a VIP is announced, counted from its takeover; then every [`REFRESH`].
-pub const OFFSETS: [Duration; 9] = [
+pub const OFFSETS: [Duration; 8] = [
     Duration::ZERO,
     Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
+    Duration::from_millis(150),
+    Duration::from_millis(350),
+    Duration::from_millis(750),
+    Duration::from_millis(1_500),
+    Duration::from_secs(3),
     Duration::from_secs(6),
 ];
 /// Interval of announcements after the last of [`OFFSETS`].
@@ -347,7 +346,7 @@ mod tests {
                 false => (Event::Conflict(vip(1)), now + Duration::from_micros(100)),
             };
         }
-        assert_eq!(sent[..5], [0, 50, 100, 250, 500], "the series: {sent:?}");
+        assert_eq!(sent[..5], [0, 50, 150, 350, 750], "the series: {sent:?}");
         let series = 3 * OFFSETS.len();
         let provoked = 25_000 / CONFLICT_GAP.as_millis() as usize;
         assert!(sent.len() > provoked / 2, "it is defended: {sent:?}");

@@ -165,7 +165,11 @@ impl Driver {
         let Some(times) = self.shared.peers.get(&session.node) else {
             return;
         };
-        let before = times.heard.swap(boottime().0, Relaxed);
+        let now = boottime();
+        let before = times.heard.swap(now.0, Relaxed);
+        if ends_silence(before, now, self.suspect_after) {
+            self.shared.heard_again.send_replace(Some(session.node));
+        }
         let newcomer = match self.inbound.insert(session.node, (session, via)) {
             Some((known, _)) => known != session,
             None => false,
@@ -503,6 +507,11 @@ impl Driver {
     }
 }
 
+/// Is a renewal that is heard `now` the first one after a silence, if the one before was heard at `before` (0: never)?
+fn ends_silence(before: u64, now: Mono, silence: Duration) -> bool {
+    before == 0 || now.since(Mono(before)) >= silence
+}
+
 /// Ends the process at once. The claim on an address that cannot be shut keeps nobody out: its promises
 /// run out, and the slot that it rests on must not move on with the other VIPs of that slot. Without a process no
 /// deadline moves, so the kernel shuts everything within one lease.
@@ -512,4 +521,31 @@ fn fail_stop(vip: &VipName) -> ! {
         "the packet gate cannot be shut: ending the process, so that the kernel shuts it when the lease ends"
     );
     std::process::abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_ends_with_the_first_word_after_it() {
+        const SILENCE: Duration = Duration::from_millis(200);
+        let ms = |ms: u64| ms * 1_000_000;
+        for (before, now, ends) in [
+            (0, 12, true),
+            (100, 175, false),
+            (100, 299, false),
+            (100, 300, true),
+            (100, 5_000, true),
+            // A clock that is read in another order.
+            (175, 100, false),
+        ] {
+            let now = Mono(ms(now));
+            assert_eq!(
+                ends_silence(ms(before), now, SILENCE),
+                ends,
+                "{before} {now:?}"
+            );
+        }
+    }
 }

@@ -21,10 +21,6 @@ use crate::tls::dns_names;
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(50);
 
-/// How often a connection is looked at for silence.
-const LOOK_MIN: Duration = Duration::from_millis(10);
-const LOOK_MAX: Duration = Duration::from_secs(1);
-
 /// A peer to renew at.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -42,6 +38,8 @@ pub(super) struct Outlet {
     connection: Connection,
     /// When the oldest message left to which nothing came back.
     unanswered: Rc<Cell<Option<Instant>>>,
+    /// How long a message may be without an answer; `None` where none is expected.
+    patience: Option<Duration>,
     /// Nodes that the other end's certificate names; `None`: nobody checked.
     identity: Option<Rc<BTreeSet<NodeId>>>,
 }
@@ -52,12 +50,16 @@ impl Outlet {
         self.connection.stable_id()
     }
 
-    fn new(connection: &Connection, identity: Option<BTreeSet<NodeId>>) -> Self {
-        let identity = identity.map(Rc::new);
+    fn new(
+        connection: &Connection,
+        identity: Option<BTreeSet<NodeId>>,
+        patience: Option<Duration>,
+    ) -> Self {
         Self {
             connection: connection.clone(),
             unanswered: Rc::default(),
-            identity,
+            patience,
+            identity: identity.map(Rc::new),
         }
     }
 
@@ -68,10 +70,19 @@ impl Outlet {
             .is_none_or(|names| names.contains(&node))
     }
 
-    /// Sends without waiting: a datagram, or a stream of its own where the message is too long.
+    /// Sends without waiting: a datagram, or a stream of its own where the message is too long. A peer that
+    /// answers nothing is given up even while the transport would still wait: it hears every renewal, so this
+    /// is looked at often enough.
     pub(super) fn send(&self, bytes: Vec<u8>) {
-        if self.unanswered.get().is_none() {
-            self.unanswered.set(Some(Instant::now()));
+        if let Some(patience) = self.patience {
+            let now = Instant::now();
+            match self.unanswered.get() {
+                None => self.unanswered.set(Some(now)),
+                Some(since) if now.duration_since(since) >= patience => {
+                    return self.close(&format!("no answer for {patience:?}"));
+                }
+                Some(_) => {}
+            }
         }
         let fits = self
             .connection
@@ -102,13 +113,6 @@ impl Outlet {
     pub(super) fn close(&self, why: &str) {
         self.connection.close(0u32.into(), why.as_bytes());
     }
-
-    /// Has the peer left a message unanswered for so long?
-    fn silent_for(&self, patience: Duration) -> bool {
-        self.unanswered
-            .get()
-            .is_some_and(|since| since.elapsed() >= patience)
-    }
 }
 
 /// Keeps one connection to `peer`, for ever. It is given up after `patience` (one lease) without a
@@ -135,9 +139,9 @@ pub(super) async fn dial(
                 debug!(peer = %peer.name, "renewal connection up");
                 (wait, complained) = (RETRY_MIN, false);
                 // The handshake checked that the peer's certificate carries its name, where there is TLS.
-                let outlet = Outlet::new(&connection, Some([peer.id].into()));
+                let outlet = Outlet::new(&connection, Some([peer.id].into()), Some(patience));
                 driver.borrow_mut().link_up(peer.id, outlet.clone());
-                let why = read(&driver, &outlet, patience).await;
+                let why = read(&driver, &outlet).await;
                 driver.borrow_mut().link_down(peer.id, outlet.id());
                 outlet.close(&why);
                 why
@@ -193,9 +197,9 @@ pub(super) async fn accept(driver: Rc<RefCell<Driver>>, endpoint: Endpoint, name
             let from = incoming.remote_address();
             match incoming.await {
                 Ok(connection) => {
-                    let outlet = Outlet::new(&connection, names.of(&connection));
                     // Answers are not answered: only the transport tells whether the peer is there.
-                    let why = read(&driver, &outlet, Duration::MAX).await;
+                    let outlet = Outlet::new(&connection, names.of(&connection), None);
+                    let why = read(&driver, &outlet).await;
                     driver.borrow_mut().inbound_gone(outlet.id());
                     debug!(%from, "renewal connection from peer ended: {why}");
                 }
@@ -218,12 +222,9 @@ fn is_refusal(error: &quinn::ConnectionError) -> bool {
     (0x100..0x200).contains(&code)
 }
 
-/// Hands everything that arrives to the driver; returns why the connection ended. A peer that
-/// answers nothing is given up even while the transport would still wait.
-async fn read(driver: &Rc<RefCell<Driver>>, outlet: &Outlet, patience: Duration) -> String {
+/// Hands everything that arrives to the driver; returns why the connection ended.
+async fn read(driver: &Rc<RefCell<Driver>>, outlet: &Outlet) -> String {
     let connection = &outlet.connection;
-    let mut look = tokio::time::interval((patience / 4).clamp(LOOK_MIN, LOOK_MAX));
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             datagram = connection.read_datagram() => match datagram {
@@ -242,11 +243,6 @@ async fn read(driver: &Rc<RefCell<Driver>>, outlet: &Outlet, patience: Duration)
                 }
                 Err(e) => return e.to_string(),
             },
-            _ = look.tick() => {
-                if outlet.silent_for(patience) {
-                    return format!("no answer for {patience:?}");
-                }
-            }
         }
     }
 }

@@ -47,8 +47,10 @@ pub struct LeaseShared {
     pub held: ArcSwap<BTreeMap<(VipName, Epoch), Held>>,
     /// Lease slots of the addresses that are up; replaced with `held`.
     pub slots: ArcSwap<BTreeMap<IpAddr, u32>>,
-    /// Ticks when `held` was replaced or a node was heard after a silence.
+    /// Ticks when `held` was replaced or a node was heard for the first time or anew.
     pub changed: watch::Sender<u64>,
+    /// The node that was heard last after a silence.
+    pub heard_again: watch::Sender<Option<NodeId>>,
     /// Renewals sent, answers received, leases lost since start.
     pub renewals: AtomicU64,
     /// Answers received.
@@ -76,6 +78,7 @@ impl LeaseShared {
             held: ArcSwap::default(),
             slots: ArcSwap::default(),
             changed: watch::Sender::new(0),
+            heard_again: watch::Sender::new(None),
             renewals: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             lost: AtomicU64::new(0),

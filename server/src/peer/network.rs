@@ -1,7 +1,7 @@
 //! openraft's network over gRPC: one link for each peer and purpose.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buoy_core::NodeId;
 use buoy_proto::PEER_PROTOCOL;
@@ -44,6 +44,7 @@ impl RaftNetwork {
             target,
             purpose,
             pool: self.pool.clone(),
+            silent_since: None,
         }
     }
 }
@@ -69,6 +70,8 @@ pub struct PeerLink {
     pub(super) target: NodeId,
     purpose: Purpose,
     pool: PeerPool,
+    /// When the oldest call began since which none was answered.
+    silent_since: Option<Instant>,
 }
 
 /// A failed call in openraft's words. It waits before it tries an unreachable peer again.
@@ -96,9 +99,24 @@ impl PeerLink {
             .map_err(|e| Unreachable::new(&e).into())
     }
 
+    /// After some time without an answer the connection is suspected: one that was cut would otherwise wait for
+    /// TCP, for seconds after the network is whole again.
+    fn note_silence(&mut self, begun: Instant) {
+        let Patience {
+            ping_every,
+            ping_answer,
+            ..
+        } = self.patience();
+        let since = *self.silent_since.get_or_insert(begun);
+        if since.elapsed() >= ping_every + ping_answer {
+            self.pool.discard(self.target, self.purpose);
+            self.silent_since = None;
+        }
+    }
+
     /// One request, one answer, within `limit`.
     async fn call<Q, R, F, Fut>(
-        &self,
+        &mut self,
         what: &'static str,
         request: &Q,
         limit: Duration,
@@ -122,9 +140,16 @@ impl PeerLink {
             super::check_protocol(answer.protocol)?;
             decode(what, &answer.payload)
         };
+        let begun = Instant::now();
         match tokio::time::timeout(limit, exchange).await {
-            Ok(result) => result.map_err(|status| failed(self.target, what, &status)),
-            Err(_) => Err(too_long(self.target, what, limit)),
+            Ok(result) => {
+                self.silent_since = None;
+                result.map_err(|status| failed(self.target, what, &status))
+            }
+            Err(_) => {
+                self.note_silence(begun);
+                Err(too_long(self.target, what, limit))
+            }
         }
     }
 }

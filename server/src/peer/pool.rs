@@ -214,7 +214,7 @@ impl PeerPool {
         let channel = match entry.channels.get(&purpose) {
             Some(channel) => channel.clone(),
             None => {
-                let endpoint = self.endpoint(&entry.node, purpose).inspect_err(|e| {
+                let endpoint = self.endpoint(&entry.node).inspect_err(|e| {
                     tracing::error!(node = %peer, address = entry.node.address, "not an address: {e}");
                 });
                 let channel = endpoint.map_err(|_| UnknownPeer(peer))?.connect_lazy();
@@ -228,13 +228,16 @@ impl PeerPool {
             .max_encoding_message_size(MAX_PEER_MESSAGE))
     }
 
-    /// Only Raft must find a dead connection before it needs it: pings on all connections would cost
-    /// more than everything that is said on them.
-    fn endpoint(
-        &self,
-        node: &PeerNode,
-        purpose: Purpose,
-    ) -> Result<Endpoint, tonic::transport::Error> {
+    /// Gives up a connection on which nothing is answered; the next call makes a new one.
+    pub(super) fn discard(&self, peer: NodeId, purpose: Purpose) {
+        if let Some(entry) = self.peers().get_mut(&peer) {
+            entry.channels.remove(&purpose);
+        }
+    }
+
+    /// Pings go out while an answer is awaited, so also on the stream of a leader's replication. On all connections they
+    /// would cost more than everything that is said there; Raft's calls find a dead one by themselves ([`PeerPool::discard`]).
+    fn endpoint(&self, node: &PeerNode) -> Result<Endpoint, tonic::transport::Error> {
         let Patience {
             ping_every,
             ping_answer,
@@ -248,7 +251,7 @@ impl PeerPool {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(ping_every)
             .keep_alive_timeout(ping_answer)
-            .keep_alive_while_idle(matches!(purpose, Purpose::Raft | Purpose::Heartbeat))
+            .keep_alive_while_idle(false)
             .local_address(self.0.local);
         match tls {
             Some(tls) => endpoint.tls_config(tls),
