@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use buoy_lab::observer::figures;
 use buoy_lab::process::Process;
 use buoy_lab::switch::protocol::Faults;
 use buoy_lab::sys::clock::now_ns;
-use buoy_lab::topology::{Topology, directory_of};
+use buoy_lab::topology::{Topology, data_of, directory_of};
 use common::{eventually, program};
 
 const READY: Duration = Duration::from_secs(30);
@@ -74,6 +73,7 @@ fn nothing_left(name: &str) -> bool {
     let names = std::fs::read_dir(ns::DIRECTORY).unwrap();
     let prefix = format!("{name}-");
     !directory_of(name).exists()
+        && !data_of(name).exists()
         && !names
             .filter_map(Result::ok)
             .any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
@@ -112,7 +112,11 @@ fn a_lab_is_started_broken_mended_and_taken_down_by_command() {
     assert_eq!(code(&missing), 3, "{missing:?}");
     assert!(text(&missing.stderr).contains("no lab is called"));
 
-    let up = lab(&["up", "--name", &name, "--with", "keepalived"]);
+    // As after a plain `su`: keepalived and nginx are in /usr/sbin.
+    let up = lab_command(&["up", "--name", &name, "--with", "keepalived"])
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
     assert_eq!(code(&up), 0, "{up:?}");
     for words in ["192.168.192.13", "down --name", "Files and logs"] {
         assert!(text(&up.stdout).contains(words), "{}", text(&up.stdout));
@@ -135,6 +139,15 @@ fn a_lab_is_started_broken_mended_and_taken_down_by_command() {
     assert!(["n1\n", "n2\n"].contains(&text(&fetched.stdout).as_str()));
     let failed = lab(&["exec", "--name", &name, "n1", "--", "sh", "-c", "exit 7"]);
     assert_eq!(code(&failed), 7);
+    // A command on a node asks that node, whatever cluster the caller has set for himself.
+    let environment = lab_command(&["exec", "--name", &name, "n1", "--", "env"])
+        .envs(["BUOY_SERVER", "BUOY_CA", "BUOY_CERT", "BUOY_KEY"].map(|name| (name, "mine")))
+        .output()
+        .unwrap();
+    let socket = format!("BUOY_SOCKET=/run/buoy-lab/{name}/n1/buoy.sock");
+    let set = text(&environment.stdout);
+    let buoys: Vec<_> = set.lines().filter(|it| it.starts_with("BUOY_")).collect();
+    assert_eq!(buoys, [socket]);
 
     // Both members pulled: nobody answers, and status says so.
     for node in ["n1", "n2"] {
@@ -336,10 +349,45 @@ fn what_a_crash_left_behind_is_taken_down() {
     );
     assert_eq!(code(&lab(&["down", "--name", &name])), 0);
     assert!(nothing_left(&name));
-    // A directory in which nothing was made yet.
-    std::fs::create_dir(directory_of(&name)).unwrap();
-    assert_eq!(code(&lab(&["down", "--name", &name])), 0);
-    assert!(!Path::new(&directory_of(&name)).exists());
+    // A directory in which nothing was made yet, and data alone, as a reboot leaves it.
+    for path in [directory_of(&name), data_of(&name).join("n1")] {
+        std::fs::create_dir_all(path).unwrap();
+        assert_eq!(code(&lab(&["down", "--name", &name])), 0);
+        assert!(nothing_left(&name));
+    }
+}
+
+#[test]
+fn data_is_on_a_disk_and_a_new_lab_begins_without_that_of_an_old_one() {
+    if !possible() {
+        return;
+    }
+    let name = unique();
+    let old = data_of(&name).join("n1/vote");
+    std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+    std::fs::write(&old, "of an earlier life").unwrap();
+    let lab = Lab::create(keepalived(&name)).unwrap();
+    let topology = lab.topology();
+    for node in ["n1", "n2", "n3"] {
+        let data = topology.place(node).join("data");
+        assert_eq!(std::fs::canonicalize(&data).unwrap(), topology.data(node));
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "{node}");
+        assert!(topology.data(node).starts_with("/var/lib"));
+    }
+    drop(lab);
+    assert!(nothing_left(&name));
+}
+
+#[test]
+fn a_lab_that_cannot_be_made_leaves_nothing() {
+    if !possible() {
+        return;
+    }
+    let name = unique();
+    let mut record = keepalived(&name);
+    record.program = "/no/such/program".into();
+    assert!(Lab::create(record).is_err());
+    assert!(nothing_left(&name));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{BackendSpec, Buoy, Keepalived, keepalived_config};
+use crate::cli::OTHER_CLUSTER;
 use crate::cluster::{DaemonState, Lab, Record};
 use crate::process::Process;
 use crate::topology::{PREFIX_V4, Role, Topology, Vip};
@@ -310,7 +311,7 @@ impl Bed {
         let node = nodes.find(|node| self.lab.daemon_runs(&node.name));
         let node = node.context("no daemon runs")?;
         let mut command = Command::new(program);
-        for name in ["BUOY_SERVER", "BUOY_CA", "BUOY_CERT", "BUOY_KEY"] {
+        for name in OTHER_CLUSTER {
             command.env_remove(name);
         }
         command
