@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -274,8 +275,20 @@ fn the_demo_shows_its_figures_and_leaves_nothing() {
     let output = demo.wait_with_output().unwrap();
     let report: DemoReport = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(code(&output) == 0, report.passed, "{report:?}");
+    // keepalived may let two nodes answer; everything else must be as it is shown.
+    let overlaps = &report.whole.overlaps;
+    assert_eq!(&report.problems, overlaps, "{report:?}");
     let steps: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(steps, ["quiet", "crash", "return", "move"]);
+    let moved = &report.steps[3].vips[0];
+    assert_ne!(moved.from, moved.to, "{report:?}");
+    assert!(moved.requests > 100, "{moved:?}");
+    let steps_ms: f64 = (report.steps.iter().flat_map(|step| &step.vips))
+        .map(|part| part.two_owners_ms)
+        .sum();
+    assert!(report.whole.overlap_ms >= steps_ms, "{report:?}");
+    let watched = report.whole.watched_ms / 1e3;
+    assert!(watched > 8.0 && watched < report.seconds, "{report:?}");
     let crash = &report.steps[1].vips[0];
     assert_ne!(crash.from, crash.to);
     assert!(crash.lost > 10 && crash.blackout_ms > 50.0, "{crash:?}");
@@ -285,6 +298,20 @@ fn the_demo_shows_its_figures_and_leaves_nothing() {
     );
     assert_eq!(report.steps[0].vips[0].lost, 0, "{report:?}");
     assert!(nothing_left(&name));
+}
+
+#[test]
+fn a_demo_that_fails_says_so_in_json() {
+    if !possible() {
+        return;
+    }
+    // The harness has no `serve`: the daemons end at once.
+    let output = lab(&["demo", "--json"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    let report: DemoReport = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!report.passed && report.steps.is_empty(), "{report:?}");
+    let problem = &report.problems[0];
+    assert!(problem.contains("Buoy has ended on n"), "{problem}");
 }
 
 /// Starts a demo and waits until its daemons run.
@@ -322,7 +349,8 @@ fn a_killed_demo_is_cleaned_up_by_its_switch() {
     }
     let (mut demo, name) = demo_under_way();
     demo.kill().unwrap();
-    demo.wait().unwrap();
+    // It was under way until then: nothing but its switch can have taken the lab down.
+    assert_eq!(demo.wait().unwrap().signal(), Some(libc::SIGKILL));
     eventually("nothing is left", || nothing_left(&name));
 }
 
