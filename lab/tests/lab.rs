@@ -167,6 +167,10 @@ fn a_lab_is_started_broken_mended_and_taken_down_by_command() {
         &["partition", "--name", &name, "n1,n2"],
         &["loss", "--name", &name, "--delay", "-5"],
         &["kill", "--name", &name, "client"],
+        &["bench", "--only", "foo"],
+        &["bench", "--repeats", "0"],
+        &["soak", "--minutes", "0"],
+        &["soak", "--loss", "500"],
     ] {
         assert_eq!(code(&lab(nonsense)), 2, "{nonsense:?}");
     }

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{BackendSpec, Buoy, Keepalived, keepalived_config};
 use crate::cli::OTHER_CLUSTER;
 use crate::cluster::{DaemonState, Lab, Record};
+use crate::observer::Judgement;
 use crate::process::Process;
+use crate::sys::clock::now_ns;
 use crate::topology::{PREFIX_V4, Role, Topology, Vip};
 
 /// How long a cluster may take until it does its work.
@@ -119,8 +121,9 @@ pub struct Bed {
     /// The lab.
     pub lab: Lab,
     probe: Duration,
-    buoy: PathBuf,
     demoted: Cell<bool>,
+    /// Since when the observer looks, ns of CLOCK_BOOTTIME.
+    since: Cell<u64>,
 }
 
 impl Bed {
@@ -143,8 +146,8 @@ impl Bed {
             contender,
             lab,
             probe,
-            buoy: buoy.to_owned(),
             demoted: Cell::new(false),
+            since: Cell::new(0),
         };
         bed.observe()?;
         bed.lab.start_all()?;
@@ -153,24 +156,25 @@ impl Bed {
         Ok(bed)
     }
 
-    /// Replaces the lab by a new one.
-    ///
-    /// # Errors
-    /// As [`Bed::start`].
-    pub fn renew(&mut self) -> Result<()> {
-        // The old one is taken down when it is replaced; until then both are there, under different names.
-        let vips = self.lab.topology().vips.len();
-        *self = Self::start(self.contender, vips, self.probe, &self.buoy)?;
-        Ok(())
-    }
-
     /// Starts the observer anew.
     ///
     /// # Errors
     /// The switch is gone.
-    pub fn observe(&self) -> Result<u64> {
+    pub fn observe(&self) -> Result<()> {
         let addresses = self.lab.topology().vip_addresses();
-        self.lab.switch().observe(&addresses, self.probe)
+        self.since
+            .set(self.lab.switch().observe(&addresses, self.probe)?);
+        Ok(())
+    }
+
+    /// What the observer has seen since it was started.
+    ///
+    /// # Errors
+    /// It is off, or the switch is gone.
+    pub fn judge(&self) -> Result<Judgement> {
+        let (from, to) = (self.since.get(), now_ns());
+        let seen = self.lab.switch().observed(from, to)?;
+        Ok(Judgement::of(&seen, from, to))
     }
 
     /// Stops the observer: a lab whose turn it is not costs no CPU time.
@@ -202,13 +206,26 @@ impl Bed {
         Ok(())
     }
 
+    /// Undoes what the last measurement did. Buoy is observed until it is whole again: the return of a node
+    /// belongs to what is judged. keepalived, of whom nothing is promised, has until its next turn.
+    ///
+    /// # Errors
+    /// As [`Bed::repair`], or Buoy does not get well.
+    pub fn recover(&self) -> Result<()> {
+        self.repair()?;
+        if self.contender == Contender::Buoy {
+            self.lab.wait_ready(READY)?;
+        }
+        Ok(())
+    }
+
     /// Waits until all is well and arranges who owns and who leads. The observer is on afterwards.
     ///
     /// # Errors
     /// The cluster does not get well, or the arrangement does not come about.
     pub fn prepare(&self, want: Want) -> Result<Situation> {
-        self.repair()?;
         self.observe()?;
+        self.repair()?;
         self.lab.wait_ready(READY)?;
         if self.contender != Contender::Buoy {
             // It preempts: the better node gets the VIP back by itself.
