@@ -2,7 +2,6 @@
 //! known state before each measurement.
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,13 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::ground::topology;
 use crate::backend::{BackendSpec, Buoy, Keepalived, keepalived_config};
 use crate::cli::OTHER_CLUSTER;
 use crate::cluster::{DaemonState, Lab, Record};
 use crate::observer::Judgement;
 use crate::process::Process;
 use crate::sys::clock::now_ns;
-use crate::topology::{PREFIX_V4, Role, Topology, Vip};
+use crate::topology::Role;
 
 /// How long a cluster may take until it does its work.
 const READY: Duration = Duration::from_secs(60);
@@ -394,54 +394,5 @@ impl Bed {
             Some(process) => process.wait_exit(STOPPED),
             None => Ok(()),
         }
-    }
-}
-
-/// Two members and a witness; every VIP prefers n1, 150 to 100.
-fn topology(name: &str, vips: usize) -> Result<Topology> {
-    let mut topology = Topology::pair(name, 3)?;
-    let taken: Vec<IpAddr> = topology
-        .ports()
-        .flat_map(|port| topology.addresses(port))
-        .map(|(address, _)| address)
-        .collect();
-    let free = (1..=250).map(|last| IpAddr::from([192, 168, 192, last]));
-    topology.vips = free
-        .filter(|address| !taken.contains(address))
-        .take(vips)
-        .enumerate()
-        .map(|(at, address)| Vip {
-            name: format!("vip{}", at + 1),
-            addresses: vec![(address, PREFIX_V4)],
-            priority: [("n1".to_owned(), 150), ("n2".to_owned(), 100)].into(),
-        })
-        .collect();
-    ensure!(
-        topology.vips.len() == vips,
-        "a lab has room for {} VIPs, not {vips}",
-        topology.vips.len()
-    );
-    Ok(topology)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_hundred_vips_have_addresses_of_their_own() {
-        let lab = topology("lab", 200).unwrap();
-        let mut addresses = lab.vip_addresses();
-        addresses.extend(
-            lab.ports()
-                .flat_map(|port| lab.addresses(port).map(|(address, _)| address)),
-        );
-        let all = addresses.len();
-        addresses.sort();
-        addresses.dedup();
-        assert_eq!(addresses.len(), all);
-        assert_eq!(lab.vips.len(), 200);
-        assert_eq!(lab.vips[0].name, VIP);
-        assert!(topology("lab", 251).is_err());
     }
 }

@@ -6,6 +6,7 @@ mod estimate;
 mod events;
 #[cfg(test)]
 mod fixtures;
+mod ground;
 mod idle;
 mod measure;
 mod page;

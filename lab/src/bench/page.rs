@@ -9,7 +9,6 @@ use super::measure::{DEADLINE_MS, ECHO_US, Sample};
 use super::results::Results;
 use super::stats::{Summary, number};
 use super::targets::verdicts;
-use crate::observer::BLIND_MS;
 
 /// The whole page.
 #[must_use]
@@ -32,7 +31,7 @@ pub fn page(results: &Results) -> String {
     text
 }
 
-/// The limit of 50 ms in it is [`BLIND_MS`].
+/// The limit of 50 ms in it is [`crate::observer::BLIND_MS`].
 const METHOD: &str = "## How it is measured\n\n\
 - Every contender has a lab of its own: network namespaces for two members, a witness and a client, joined by a \
 userspace switch that pulls cables and cuts paths. keepalived runs on the two members, with priorities 150 and 100 \
@@ -284,6 +283,7 @@ fn failures(text: &mut String, results: &Results) {
 mod tests {
     use super::super::fixtures::few;
     use super::*;
+    use crate::observer::BLIND_MS;
 
     #[test]
     fn the_page_shows_what_was_found_and_how_often() {
