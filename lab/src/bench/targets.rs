@@ -170,7 +170,7 @@ fn never_two(results: &Results) -> Verdict {
     let total = whole.max(parts);
     let minutes = seen.iter().map(|it| it.watched_ms).sum::<f64>() / 60_000.0;
     let words = format!(
-        "{} ms in {} turns, {minutes:.0} minutes, the return of crashed nodes included",
+        "{} ms in {} turns, {minutes:.1} minutes, the return of crashed nodes included",
         number(total),
         seen.len()
     );
