@@ -79,3 +79,66 @@ impl Judgement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::TargetObservations;
+    use crate::runs::Run;
+    use crate::sys::clock::MS;
+
+    fn run<K>(key: K, first: u64, last: u64) -> Run<K> {
+        Run {
+            key,
+            first: first * MS,
+            last: last * MS,
+            count: last - first + 1,
+        }
+    }
+
+    fn seen(runs: Vec<Run<u16>>, strays: Vec<Run<u8>>) -> Observations {
+        Observations {
+            ports: vec!["n1".into(), "n2".into()],
+            interval_ns: MS,
+            judged_until: 1_000 * MS,
+            longest_gap_ns: 2 * MS,
+            late_answers: 0,
+            targets: vec![TargetObservations {
+                address: "192.168.192.13".parse().unwrap(),
+                runs,
+                strays,
+                forgotten: 0,
+            }],
+        }
+    }
+
+    #[test]
+    fn answers_and_frames_of_two_nodes_are_overlaps() {
+        let alone = seen(vec![run(1, 0, 99), run(2, 110, 500)], vec![]);
+        let judged = Judgement::of(&alone, 0, 500 * MS);
+        assert_eq!((judged.overlap_ms, judged.overlaps.len()), (0.0, 0));
+        assert!((judged.watched_ms - 500.0).abs() < 1e-9);
+
+        let both = vec![run(1, 0, 99), run(3, 100, 102), run(2, 103, 500)];
+        let judged = Judgement::of(&seen(both, vec![run(0, 200, 200)]), 0, 500 * MS);
+        assert!((judged.overlap_ms - 3.0).abs() < 1e-9, "{judged:?}");
+        let words = judged.overlaps.join("\n");
+        for expected in [
+            "n1 and n2 answered for 192.168.192.13 together for 3 ms, 0.100 s after",
+            "n1 sent in the name of 192.168.192.13 for 1 ms",
+        ] {
+            assert!(words.contains(expected), "{words}");
+        }
+    }
+
+    #[test]
+    fn one_who_did_not_look_or_has_forgotten_is_blind() {
+        let mut all = seen(vec![run(1, 0, 500)], vec![]);
+        let blind = |seen: &Observations| Judgement::of(seen, 0, 500 * MS).blind();
+        assert_eq!(blind(&all), None);
+        all.targets[0].forgotten = 1;
+        assert!(blind(&all).unwrap().contains("forgot 1 "));
+        all.longest_gap_ns = 51 * MS;
+        assert!(blind(&all).unwrap().contains("did not look for 51 ms"));
+    }
+}
