@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Installs Debian packages of which a program is missing: packages.sh PROGRAM:PACKAGE...
+# Installs Debian packages of which something is missing: packages.sh PROGRAM:PACKAGE... /FILE:PACKAGE...
 set -euo pipefail
 
 missing=()
 for pair in "$@"; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    wanted=${pair%%:*}
+    case $wanted in
+    /*) [ -e "$wanted" ] ;;
+    *) PATH="$PATH:/usr/sbin:/sbin" command -v "$wanted" >/dev/null ;;
+    esac || missing+=("${pair##*:}")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
@@ -16,7 +20,8 @@ if ! command -v apt-get >/dev/null; then
     echo "missing: ${missing[*]}; this is no Debian, install them by hand" >&2
     exit 1
 fi
-echo "installing: ${missing[*]}"
+# Standard output belongs to what the caller runs next.
+echo "installing: ${missing[*]}" >&2
 
 # Services that come with a package are neither started now nor at the next boot.
 policy=/usr/sbin/policy-rc.d

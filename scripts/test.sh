@@ -4,34 +4,45 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-"scripts/packages.sh" cc:gcc ip:iproute2 ping:iputils-ping nginx:nginx-light keepalived:keepalived curl:curl || exit 1
+scripts/packages.sh cc:gcc /usr/include/stdlib.h:libc6-dev ip:iproute2 \
+    ping:iputils-ping nginx:nginx-light keepalived:keepalived curl:curl || exit 1
 PATH="$PATH:/usr/sbin:/sbin"
 
 for component in fmt:rustfmt clippy:clippy; do
-    if ! cargo "${component%%:*}" --version >/dev/null 2>&1; then
-        echo "cargo ${component%%:*} is missing: rustup component add ${component##*:}" >&2
-        exit 1
-    fi
+    cargo "${component%%:*}" --version >/dev/null 2>&1 && continue
+    command -v rustup >/dev/null && rustup component add "${component##*:}" && continue
+    echo "cargo ${component%%:*} is missing; install the component ${component##*:} of your Rust toolchain" >&2
+    exit 1
 done
 
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 mkdir -p "$logs"
-# Longest time for one step; a test that hangs must not hang everything.
-limit=${BUOY_TEST_LIMIT:-35m}
+rm -f "$logs"/*.log # a step that is not run must not be judged by an earlier one
+# For all steps together, seconds: a test that hangs must not hang everything, and the whole takes less than
+# 40 minutes. Each step gets what the ones before it have left.
+limit=${BUOY_TEST_LIMIT:-2340}
 failed=()
 summary=()
 
 # step NAME FILTER COMMAND...: runs it, shows the lines of its output that FILTER picks, keeps the rest in a log.
 step() {
-    local name=$1 filter=$2 log=$logs/$1.log began=$SECONDS
+    local name=$1 filter=$2 log=$logs/$1.log began=$SECONDS left=$((limit - SECONDS)) code why=
     shift 2
+    if [ "$left" -le 0 ]; then
+        summary+=("FAILED  $name (not run: the $limit s for all steps were over)")
+        failed+=("$name")
+        return
+    fi
     echo "==> $name: $*"
-    timeout --kill-after=30s "$limit" "$@" 2>&1 | tee "$log" | grep --line-buffered -E "$filter"
-    if [ "${PIPESTATUS[0]}" -eq 0 ]; then
+    timeout --kill-after=30s "$left" "$@" 2>&1 | tee "$log" | grep --line-buffered -E "$filter"
+    code=${PIPESTATUS[0]}
+    if [ "$code" -eq 0 ]; then
         summary+=("ok      $name ($((SECONDS - began)) s)")
         return
     fi
-    summary+=("FAILED  $name ($((SECONDS - began)) s, see $log)")
+    # What timeout ends with when the time was over, and when it had to use SIGKILL.
+    case $code in 124 | 137) why=", cut off: the $limit s for all steps were over" ;; esac
+    summary+=("FAILED  $name ($((SECONDS - began)) s, see $log$why)")
     failed+=("$name")
     # The output of failed tests, or, if it is no test, the end.
     awk '/^failures:$/ { on = 1 } on { print; found = 1 } /^test result:/ { on = 0 } END { exit !found }' "$log" ||

@@ -122,13 +122,15 @@ impl Netns {
         Ok(command)
     }
 
-    /// As [`Netns::command`], but in the terminal's foreground, for a person at the keyboard.
+    /// As [`Netns::command`], but in the terminal's foreground, for a person at the keyboard. Programs are
+    /// looked for in /usr/sbin and /sbin too, whatever PATH says.
     ///
     /// # Errors
     /// The namespace's descriptor cannot be duplicated.
     pub fn foreground_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let file = self.file.try_clone().context("duplicate a descriptor")?;
         let mut command = Command::new(program);
+        command.env("PATH", search_path());
         // SAFETY: between fork and exec the closure makes one system call on a descriptor that it owns.
         unsafe {
             command
@@ -217,6 +219,13 @@ impl Drop for Netns {
             detach(&self.name);
         }
     }
+}
+
+/// PATH, with the directories in which Debian keeps ip, nginx and keepalived: a plain `su` leaves them out.
+pub(crate) fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 /// Makes a command independent of the terminal: a session of its own and an empty signal mask.

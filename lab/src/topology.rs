@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Where labs keep their files, one directory each.
+/// Where labs keep their files (sockets, logs, configuration), one directory each.
 pub const DIRECTORY: &str = "/run/buoy-lab";
+/// Where the nodes of labs keep their data: on a disk, which /run often is not.
+pub const DATA: &str = "/var/lib/buoy-lab";
 /// Most nodes of a lab.
 pub const MAX_NODES: usize = 12;
 /// Longest name of a lab, bytes.
@@ -254,6 +256,12 @@ impl Topology {
         self.directory().join(port)
     }
 
+    /// Where a node keeps its data; `data` in [`Topology::place`] leads there.
+    #[must_use]
+    pub fn data(&self, node: &str) -> PathBuf {
+        data_of(&self.name).join(node)
+    }
+
     /// The socket on which a node takes commands.
     #[must_use]
     pub fn socket(&self, node: &str) -> PathBuf {
@@ -265,6 +273,12 @@ impl Topology {
 #[must_use]
 pub fn directory_of(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
+}
+
+/// Where the nodes of the lab called `name` keep their data.
+#[must_use]
+pub fn data_of(name: &str) -> PathBuf {
+    Path::new(DATA).join(name)
 }
 
 /// Whether a lab can be called so. Nothing that is not a name may become part of a path.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use buoy_lab::observer::figures;
 use buoy_lab::process::Process;
 use buoy_lab::switch::protocol::Faults;
 use buoy_lab::sys::clock::now_ns;
-use buoy_lab::topology::{Topology, directory_of};
+use buoy_lab::topology::{Topology, data_of, directory_of};
 use common::{eventually, program};
 
 const READY: Duration = Duration::from_secs(30);
@@ -74,6 +74,7 @@ fn nothing_left(name: &str) -> bool {
     let names = std::fs::read_dir(ns::DIRECTORY).unwrap();
     let prefix = format!("{name}-");
     !directory_of(name).exists()
+        && !data_of(name).exists()
         && !names
             .filter_map(Result::ok)
             .any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
@@ -112,7 +113,11 @@ fn a_lab_is_started_broken_mended_and_taken_down_by_command() {
     assert_eq!(code(&missing), 3, "{missing:?}");
     assert!(text(&missing.stderr).contains("no lab is called"));
 
-    let up = lab(&["up", "--name", &name, "--with", "keepalived"]);
+    // As after a plain `su`: keepalived and nginx are in /usr/sbin.
+    let up = lab_command(&["up", "--name", &name, "--with", "keepalived"])
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
     assert_eq!(code(&up), 0, "{up:?}");
     for words in ["192.168.192.13", "down --name", "Files and logs"] {
         assert!(text(&up.stdout).contains(words), "{}", text(&up.stdout));
@@ -135,6 +140,15 @@ fn a_lab_is_started_broken_mended_and_taken_down_by_command() {
     assert!(["n1\n", "n2\n"].contains(&text(&fetched.stdout).as_str()));
     let failed = lab(&["exec", "--name", &name, "n1", "--", "sh", "-c", "exit 7"]);
     assert_eq!(code(&failed), 7);
+    // A command on a node asks that node, whatever cluster the caller has set for himself.
+    let environment = lab_command(&["exec", "--name", &name, "n1", "--", "env"])
+        .envs(["BUOY_SERVER", "BUOY_CA", "BUOY_CERT", "BUOY_KEY"].map(|name| (name, "mine")))
+        .output()
+        .unwrap();
+    let socket = format!("BUOY_SOCKET=/run/buoy-lab/{name}/n1/buoy.sock");
+    let set = text(&environment.stdout);
+    let buoys: Vec<_> = set.lines().filter(|it| it.starts_with("BUOY_")).collect();
+    assert_eq!(buoys, [socket]);
 
     // Both members pulled: nobody answers, and status says so.
     for node in ["n1", "n2"] {
@@ -153,6 +167,10 @@ fn a_lab_is_started_broken_mended_and_taken_down_by_command() {
         &["partition", "--name", &name, "n1,n2"],
         &["loss", "--name", &name, "--delay", "-5"],
         &["kill", "--name", &name, "client"],
+        &["bench", "--only", "foo"],
+        &["bench", "--repeats", "0"],
+        &["soak", "--minutes", "0"],
+        &["soak", "--loss", "500"],
     ] {
         assert_eq!(code(&lab(nonsense)), 2, "{nonsense:?}");
     }
@@ -261,8 +279,20 @@ fn the_demo_shows_its_figures_and_leaves_nothing() {
     let output = demo.wait_with_output().unwrap();
     let report: DemoReport = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(code(&output) == 0, report.passed, "{report:?}");
+    // keepalived may let two nodes answer; everything else must be as it is shown.
+    let overlaps = &report.whole.overlaps;
+    assert_eq!(&report.problems, overlaps, "{report:?}");
     let steps: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(steps, ["quiet", "crash", "return", "move"]);
+    let moved = &report.steps[3].vips[0];
+    assert_ne!(moved.from, moved.to, "{report:?}");
+    assert!(moved.requests > 100, "{moved:?}");
+    let steps_ms: f64 = (report.steps.iter().flat_map(|step| &step.vips))
+        .map(|part| part.two_owners_ms)
+        .sum();
+    assert!(report.whole.overlap_ms >= steps_ms, "{report:?}");
+    let watched = report.whole.watched_ms / 1e3;
+    assert!(watched > 8.0 && watched < report.seconds, "{report:?}");
     let crash = &report.steps[1].vips[0];
     assert_ne!(crash.from, crash.to);
     assert!(crash.lost > 10 && crash.blackout_ms > 50.0, "{crash:?}");
@@ -272,6 +302,20 @@ fn the_demo_shows_its_figures_and_leaves_nothing() {
     );
     assert_eq!(report.steps[0].vips[0].lost, 0, "{report:?}");
     assert!(nothing_left(&name));
+}
+
+#[test]
+fn a_demo_that_fails_says_so_in_json() {
+    if !possible() {
+        return;
+    }
+    // The harness has no `serve`: the daemons end at once.
+    let output = lab(&["demo", "--json"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    let report: DemoReport = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!report.passed && report.steps.is_empty(), "{report:?}");
+    let problem = &report.problems[0];
+    assert!(problem.contains("Buoy has ended on n"), "{problem}");
 }
 
 /// Starts a demo and waits until its daemons run.
@@ -309,7 +353,8 @@ fn a_killed_demo_is_cleaned_up_by_its_switch() {
     }
     let (mut demo, name) = demo_under_way();
     demo.kill().unwrap();
-    demo.wait().unwrap();
+    // It was under way until then: nothing but its switch can have taken the lab down.
+    assert_eq!(demo.wait().unwrap().signal(), Some(libc::SIGKILL));
     eventually("nothing is left", || nothing_left(&name));
 }
 
@@ -336,10 +381,45 @@ fn what_a_crash_left_behind_is_taken_down() {
     );
     assert_eq!(code(&lab(&["down", "--name", &name])), 0);
     assert!(nothing_left(&name));
-    // A directory in which nothing was made yet.
-    std::fs::create_dir(directory_of(&name)).unwrap();
-    assert_eq!(code(&lab(&["down", "--name", &name])), 0);
-    assert!(!Path::new(&directory_of(&name)).exists());
+    // A directory in which nothing was made yet, and data alone, as a reboot leaves it.
+    for path in [directory_of(&name), data_of(&name).join("n1")] {
+        std::fs::create_dir_all(path).unwrap();
+        assert_eq!(code(&lab(&["down", "--name", &name])), 0);
+        assert!(nothing_left(&name));
+    }
+}
+
+#[test]
+fn data_is_on_a_disk_and_a_new_lab_begins_without_that_of_an_old_one() {
+    if !possible() {
+        return;
+    }
+    let name = unique();
+    let old = data_of(&name).join("n1/vote");
+    std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+    std::fs::write(&old, "of an earlier life").unwrap();
+    let lab = Lab::create(keepalived(&name)).unwrap();
+    let topology = lab.topology();
+    for node in ["n1", "n2", "n3"] {
+        let data = topology.place(node).join("data");
+        assert_eq!(std::fs::canonicalize(&data).unwrap(), topology.data(node));
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "{node}");
+        assert!(topology.data(node).starts_with("/var/lib"));
+    }
+    drop(lab);
+    assert!(nothing_left(&name));
+}
+
+#[test]
+fn a_lab_that_cannot_be_made_leaves_nothing() {
+    if !possible() {
+        return;
+    }
+    let name = unique();
+    let mut record = keepalived(&name);
+    record.program = "/no/such/program".into();
+    assert!(Lab::create(record).is_err());
+    assert!(nothing_left(&name));
 }
 
 #[test]

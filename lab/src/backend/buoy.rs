@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, Invocation};
+use crate::cli::OTHER_CLUSTER;
 use crate::cluster::Lab;
 use crate::topology::{INTERFACE, Node, PEER_PORT, Role, Topology};
 
@@ -84,7 +85,7 @@ impl Buoy {
             }
             let mut command = Command::new(&self.program);
             // What the caller has set for a cluster of his own must not lead us there.
-            for name in ["BUOY_SERVER", "BUOY_CA", "BUOY_CERT", "BUOY_KEY"] {
+            for name in OTHER_CLUSTER {
                 command.env_remove(name);
             }
             let output = command

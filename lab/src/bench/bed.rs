@@ -2,8 +2,7 @@
 //! known state before each measurement.
 
 use std::cell::Cell;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,10 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::ground::topology;
 use crate::backend::{BackendSpec, Buoy, Keepalived, keepalived_config};
+use crate::cli::OTHER_CLUSTER;
 use crate::cluster::{DaemonState, Lab, Record};
+use crate::observer::Judgement;
 use crate::process::Process;
-use crate::topology::{PREFIX_V4, Role, Topology, Vip};
+use crate::sys::clock::now_ns;
+use crate::topology::Role;
 
 /// How long a cluster may take until it does its work.
 const READY: Duration = Duration::from_secs(60);
@@ -118,8 +121,9 @@ pub struct Bed {
     /// The lab.
     pub lab: Lab,
     probe: Duration,
-    buoy: PathBuf,
     demoted: Cell<bool>,
+    /// Since when the observer looks, ns of CLOCK_BOOTTIME.
+    since: Cell<u64>,
 }
 
 impl Bed {
@@ -142,8 +146,8 @@ impl Bed {
             contender,
             lab,
             probe,
-            buoy: buoy.to_owned(),
             demoted: Cell::new(false),
+            since: Cell::new(0),
         };
         bed.observe()?;
         bed.lab.start_all()?;
@@ -152,24 +156,25 @@ impl Bed {
         Ok(bed)
     }
 
-    /// Replaces the lab by a new one.
-    ///
-    /// # Errors
-    /// As [`Bed::start`].
-    pub fn renew(&mut self) -> Result<()> {
-        // The old one is taken down when it is replaced; until then both are there, under different names.
-        let vips = self.lab.topology().vips.len();
-        *self = Self::start(self.contender, vips, self.probe, &self.buoy)?;
-        Ok(())
-    }
-
     /// Starts the observer anew.
     ///
     /// # Errors
     /// The switch is gone.
-    pub fn observe(&self) -> Result<u64> {
+    pub fn observe(&self) -> Result<()> {
         let addresses = self.lab.topology().vip_addresses();
-        self.lab.switch().observe(&addresses, self.probe)
+        self.since
+            .set(self.lab.switch().observe(&addresses, self.probe)?);
+        Ok(())
+    }
+
+    /// What the observer has seen since it was started.
+    ///
+    /// # Errors
+    /// It is off, or the switch is gone.
+    pub fn judge(&self) -> Result<Judgement> {
+        let (from, to) = (self.since.get(), now_ns());
+        let seen = self.lab.switch().observed(from, to)?;
+        Ok(Judgement::of(&seen, from, to))
     }
 
     /// Stops the observer: a lab whose turn it is not costs no CPU time.
@@ -201,13 +206,26 @@ impl Bed {
         Ok(())
     }
 
+    /// Undoes what the last measurement did. Buoy is observed until it is whole again: the return of a node
+    /// belongs to what is judged. keepalived, of whom nothing is promised, has until its next turn.
+    ///
+    /// # Errors
+    /// As [`Bed::repair`], or Buoy does not get well.
+    pub fn recover(&self) -> Result<()> {
+        self.repair()?;
+        if self.contender == Contender::Buoy {
+            self.lab.wait_ready(READY)?;
+        }
+        Ok(())
+    }
+
     /// Waits until all is well and arranges who owns and who leads. The observer is on afterwards.
     ///
     /// # Errors
     /// The cluster does not get well, or the arrangement does not come about.
     pub fn prepare(&self, want: Want) -> Result<Situation> {
-        self.repair()?;
         self.observe()?;
+        self.repair()?;
         self.lab.wait_ready(READY)?;
         if self.contender != Contender::Buoy {
             // It preempts: the better node gets the VIP back by itself.
@@ -310,7 +328,7 @@ impl Bed {
         let node = nodes.find(|node| self.lab.daemon_runs(&node.name));
         let node = node.context("no daemon runs")?;
         let mut command = Command::new(program);
-        for name in ["BUOY_SERVER", "BUOY_CA", "BUOY_CERT", "BUOY_KEY"] {
+        for name in OTHER_CLUSTER {
             command.env_remove(name);
         }
         command
@@ -376,54 +394,5 @@ impl Bed {
             Some(process) => process.wait_exit(STOPPED),
             None => Ok(()),
         }
-    }
-}
-
-/// Two members and a witness; every VIP prefers n1, 150 to 100.
-fn topology(name: &str, vips: usize) -> Result<Topology> {
-    let mut topology = Topology::pair(name, 3)?;
-    let taken: Vec<IpAddr> = topology
-        .ports()
-        .flat_map(|port| topology.addresses(port))
-        .map(|(address, _)| address)
-        .collect();
-    let free = (1..=250).map(|last| IpAddr::from([192, 168, 192, last]));
-    topology.vips = free
-        .filter(|address| !taken.contains(address))
-        .take(vips)
-        .enumerate()
-        .map(|(at, address)| Vip {
-            name: format!("vip{}", at + 1),
-            addresses: vec![(address, PREFIX_V4)],
-            priority: [("n1".to_owned(), 150), ("n2".to_owned(), 100)].into(),
-        })
-        .collect();
-    ensure!(
-        topology.vips.len() == vips,
-        "a lab has room for {} VIPs, not {vips}",
-        topology.vips.len()
-    );
-    Ok(topology)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_hundred_vips_have_addresses_of_their_own() {
-        let lab = topology("lab", 200).unwrap();
-        let mut addresses = lab.vip_addresses();
-        addresses.extend(
-            lab.ports()
-                .flat_map(|port| lab.addresses(port).map(|(address, _)| address)),
-        );
-        let all = addresses.len();
-        addresses.sort();
-        addresses.dedup();
-        assert_eq!(addresses.len(), all);
-        assert_eq!(lab.vips.len(), 200);
-        assert_eq!(lab.vips[0].name, VIP);
-        assert!(topology("lab", 251).is_err());
     }
 }

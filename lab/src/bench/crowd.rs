@@ -40,12 +40,12 @@ pub struct Crowd {
 /// # Errors
 /// The cluster does not get ready, the VIPs do not gather on one node, or something cannot be done.
 pub fn crash(bed: &Bed) -> Result<Crowd> {
-    bed.repair()?;
     bed.observe()?;
+    bed.repair()?;
     bed.lab.wait_ready(READY)?;
     let owner = gather(bed)?;
     std::thread::sleep(REST);
-    let window = Duration::from_secs(if bed.contender.is_slow() { 6 } else { 3 });
+    let window = window(bed.contender);
     let at = bed.lab.crash(&owner)?;
     let (from, to) = (at - 20 * MS, at + duration_ns(window));
     std::thread::sleep(Duration::from_nanos(to.saturating_sub(now_ns())));
@@ -62,8 +62,7 @@ pub fn crash(bed: &Bed) -> Result<Crowd> {
     up.sort_unstable();
     let first = *up.first().context("not one VIP came up on the survivor")?;
     let last = *up.last().unwrap_or(&first);
-    bed.look_away()?;
-    bed.repair()?;
+    bed.recover()?;
     Ok(Crowd {
         contender: bed.contender,
         vips: seen.len(),
@@ -72,6 +71,12 @@ pub fn crash(bed: &Bed) -> Result<Crowd> {
         missing: seen.len() - up.len(),
         dual_ms: seen.iter().map(|figure| figure.dual_ms).sum(),
     })
+}
+
+/// For how long the VIPs are watched after the crash.
+#[must_use]
+pub fn window(contender: Contender) -> Duration {
+    Duration::from_secs(if contender.is_slow() { 6 } else { 3 })
 }
 
 /// Waits until one node owns all VIPs, and says which. Buoy does not move what is well by itself: there one

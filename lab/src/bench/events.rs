@@ -154,10 +154,20 @@ impl Event {
         Duration::from_millis(if contender.is_slow() { 7_000 } else { 3_000 })
     }
 
+    /// For how long the client is watched altogether.
+    #[must_use]
+    pub fn watched(self, contender: Contender) -> Duration {
+        let healed = match self {
+            Self::PartitionWith | Self::PartitionWithout => Self::heal_window(contender),
+            _ => Duration::ZERO,
+        };
+        self.window(contender) + healed
+    }
+
     /// Does it once and returns what was seen.
     ///
     /// # Errors
-    /// The cluster does not get ready, or something cannot be done or watched.
+    /// The cluster does not get ready, before it or after it, or something cannot be done or watched.
     pub fn run(self, bed: &Bed) -> Result<Vec<Sample>> {
         let before = bed.prepare(self.want())?;
         let window = self.window(bed.contender);
@@ -206,9 +216,7 @@ impl Event {
             }
         }
         drop(watch);
-        bed.look_away()?;
-        // The cluster has until its next turn to become whole again.
-        bed.repair()?;
+        bed.recover()?;
         Ok(samples)
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::bed::{Bed, Contender};
 use crate::process::Process;
+use crate::sys::cvt;
 
 /// After the start, announcements go out for 6 s; that is not idleness.
-const SETTLE: Duration = Duration::from_secs(8);
+pub const SETTLE: Duration = Duration::from_secs(8);
 
 /// What the daemon of one node costs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ struct Meter<'a> {
     node: String,
     part: String,
     processes: Vec<Process>,
-    ticks: u64,
+    used: Duration,
 }
 
 /// Measures all these labs over the same stretch of time, with observer and client off.
@@ -56,7 +57,7 @@ pub fn measure(beds: &[&Bed], time: Duration) -> Result<Vec<Idle>> {
             let processes = bed.daemons(&node)?;
             meters.push(Meter {
                 bed,
-                ticks: ticks(&processes)?,
+                used: cpu_time(&processes)?,
                 processes,
                 node,
                 part,
@@ -72,11 +73,8 @@ pub fn measure(beds: &[&Bed], time: Duration) -> Result<Vec<Idle>> {
 
 impl Meter<'_> {
     fn read(self, time: Duration) -> Result<Idle> {
-        let used = ticks(&self.processes)?.saturating_sub(self.ticks);
-        // SAFETY: sysconf takes an integer only.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        #[expect(clippy::cast_precision_loss, reason = "small counts")]
-        let cpu = used as f64 / per_second as f64 / time.as_secs_f64();
+        let used = cpu_time(&self.processes)?.saturating_sub(self.used);
+        let cpu = used.as_secs_f64() / time.as_secs_f64();
         let mut rss = 0.0;
         for process in &self.processes {
             rss += rss_mib(process.id().pid)?;
@@ -121,24 +119,30 @@ fn parts_of(bed: &Bed) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// User and system time of all threads of these processes, clock ticks.
-fn ticks(processes: &[Process]) -> Result<u64> {
-    let mut sum = 0;
+/// CPU time that these processes have used, in all of their threads, ended ones too: by the kernel's CPU clocks,
+/// which count nanoseconds, where /proc/PID/stat counts ticks.
+fn cpu_time(processes: &[Process]) -> Result<Duration> {
+    let mut sum = Duration::ZERO;
     for process in processes {
-        let path = format!("/proc/{}/stat", process.id().pid);
-        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        sum += ticks_of(&stat).with_context(|| format!("{path} is not understood"))?;
+        sum += used(process.id().pid)?;
     }
     Ok(sum)
 }
 
-/// Fields 14 and 15 of /proc/PID/stat.
-fn ticks_of(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+fn used(pid: i32) -> Result<Duration> {
+    let mut clock = 0;
+    // SAFETY: `clock` is valid for the call.
+    let error = unsafe { libc::clock_getcpuclockid(pid, &mut clock) };
+    ensure!(error == 0, "process {pid} has ended");
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for the call.
+    cvt(unsafe { libc::clock_gettime(clock, &mut time) })
+        .with_context(|| format!("read the CPU clock of process {pid}"))?;
+    let (seconds, nanos) = (u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?);
+    Ok(Duration::new(seconds, nanos))
 }
 
 fn rss_mib(pid: i32) -> Result<f64> {
@@ -155,10 +159,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_fields_14_and_15() {
-        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 5 6 20 0 9 0 1234";
-        assert_eq!(ticks_of(stat), Some(42));
-        assert_eq!(ticks_of("7 (x) S 1"), None);
+    fn cpu_time_is_that_of_all_threads_and_finer_than_a_tick() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let began = used(pid).unwrap();
+        assert!(began < Duration::from_secs(1), "{began:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(used(pid).is_err(), "it has ended");
+
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = used(own).unwrap();
+        let spun = std::thread::spawn(|| {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(5) {
+                std::hint::spin_loop();
+            }
+        });
+        spun.join().unwrap();
+        assert!(used(own).unwrap() > before);
     }
 
     #[test]

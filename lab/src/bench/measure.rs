@@ -59,6 +59,21 @@ impl Sample {
         self.blackout_ms > 0.0 && self.blackout_ms >= 0.75 * self.watched_ms
     }
 
+    /// One line, for who watches the run.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!(
+            "{}: {:?}: blackout {:.1} ms, dark {:.1} ms, {} lost, takeover {:.0?} ms, two owners {:.0} ms",
+            self.contender.name(),
+            self.row,
+            self.blackout_ms,
+            self.dark_ms,
+            self.lost,
+            self.takeover_ms.unwrap_or(f64::NAN),
+            self.overlap_ms()
+        )
+    }
+
     /// Time with two owners, seen either way, ms.
     #[must_use]
     pub fn overlap_ms(&self) -> f64 {
@@ -74,14 +89,13 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Starts to watch; the client has its answers before this returns.
+    /// Starts to watch; the observer is on, and the client has its answers before this returns.
     ///
     /// # Errors
     /// The client cannot be run, or gets no answers although nothing has happened yet.
     pub fn start(bed: &'a Bed, before: Situation) -> Result<Self> {
         let vip = bed.lab.topology().vip_addresses();
         let vip = *vip.first().context("the lab has no VIP")?;
-        bed.observe()?;
         let mut client = bed.lab.client(&ClientSpec {
             kind: Kind::Icmp,
             targets: vec![SocketAddr::new(vip, 0)],

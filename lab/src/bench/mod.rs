@@ -2,27 +2,31 @@
 
 mod bed;
 mod crowd;
+mod estimate;
 mod events;
+#[cfg(test)]
+mod fixtures;
+mod ground;
 mod idle;
 mod measure;
 mod page;
 mod results;
+mod run;
 mod soak;
 mod stats;
 mod targets;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::cli::{OK, UNHEALTHY};
-use crate::cluster::PROBE;
-use crate::switch::protocol::Faults;
-use bed::{Bed, Contender};
+use crate::cli::{OK, UNHEALTHY, Usage};
+use estimate::estimate;
 use events::Event;
 use results::{Machine, Results};
+use run::Log;
 
 pub use soak::SoakArgs;
 pub(crate) use soak::run as soak;
@@ -42,12 +46,10 @@ pub struct BenchArgs {
     /// Repeats of each event.
     #[arg(long, default_value_t = 10)]
     repeats: u32,
-    /// Three repeats, and short soaks: to see that it works.
+    /// Three repeats, 10 s of idleness, and 15 s of a bad network instead of 10 minutes: to see that it works.
+    /// What that cannot show stays open.
     #[arg(long)]
     quick: bool,
-    /// The bad network for 10 minutes, not for one.
-    #[arg(long)]
-    full: bool,
     /// Only this: quiet, move, term, kill, crash, crash-leader, partition-with, partition-without, leader,
     /// idle, crowd or soak. May be given several times.
     #[arg(long, value_name = "NAME")]
@@ -58,8 +60,12 @@ pub struct BenchArgs {
     /// The program of Buoy's daemon, to compare versions; without it, this one.
     #[arg(long, value_name = "FILE")]
     buoy: Option<PathBuf>,
-    /// Measure nothing: write the page from the figures that an earlier run gave with --json.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "only", "buoy"])]
+    /// Where the figures of every repeat go, after each turn. Without it a whole run writes target/bench.json,
+    /// any other target/bench-part.json.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+    /// Measure nothing: write the page from the figures that an earlier run has left (--results, --json).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "buoy", "results"])]
     render: Option<PathBuf>,
     /// The figures of every repeat on standard output, for programs.
     #[arg(long)]
@@ -86,41 +92,56 @@ impl BenchArgs {
             buoy,
             repeats: if self.quick { 3 } else { self.repeats },
             crowds: if self.quick { 1 } else { self.repeats.min(5) },
-            idle: seconds(5, 20),
-            soak: if self.full {
-                Duration::from_secs(600)
-            } else {
-                seconds(15, 60)
-            },
+            // More than the 60 s after which every VIP is announced again.
+            idle: seconds(10, 65),
+            soak: seconds(15, 600),
         })
+    }
+
+    fn events(&self) -> impl Iterator<Item = Event> {
+        let all = Event::ALL.into_iter();
+        all.filter(|event| self.wants(event.name()))
     }
 
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
     }
 
+    fn whole(&self) -> bool {
+        !self.quick && self.only.is_empty()
+    }
+
     /// Where the page goes; `None` stands for standard output.
     fn target(&self) -> Option<PathBuf> {
-        let whole = !self.quick && self.only.is_empty();
-        self.out
-            .clone()
-            .or_else(|| whole.then(|| PathBuf::from(PAGE)))
+        let out = self.out.clone();
+        out.or_else(|| self.whole().then(|| PathBuf::from(PAGE)))
+    }
+
+    fn results(&self) -> PathBuf {
+        let file = if self.whole() {
+            "target/bench.json"
+        } else {
+            "target/bench-part.json"
+        };
+        self.results.clone().unwrap_or_else(|| file.into())
     }
 
     fn check(&self) -> Result<()> {
         ensure!(
             (1..=MAX_REPEATS).contains(&self.repeats),
-            "--repeats is {}, expected 1 to {MAX_REPEATS}",
-            self.repeats
+            Usage(format!(
+                "--repeats is {}, expected 1 to {MAX_REPEATS}",
+                self.repeats
+            ))
         );
         let events = Event::ALL.iter().map(|event| event.name());
         let known: Vec<_> = events.chain(PARTS).collect();
         for name in &self.only {
             if !known.contains(&name.as_str()) {
-                bail!(
+                bail!(Usage(format!(
                     "--only {name}: there is no such part; there are {}",
                     known.join(", ")
-                );
+                )));
             }
         }
         Ok(())
@@ -137,34 +158,20 @@ pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
             &results.with_context(|| format!("understand {}", path.display()))?,
         );
     }
-    let start = Instant::now();
     let scope = args.scope()?;
-    let mut results = Results {
+    let results = Results {
         machine: Machine::here(),
         repeats: scope.repeats,
         ..Results::default()
     };
-    events_and_idle(args, &scope, &mut results)?;
-    many_vips(args, &scope, &mut results)?;
-    if args.wants("soak") {
-        say(format_args!("a bad network for {:.0?}", scope.soak));
-        let faults = Faults {
-            loss: BAD,
-            duplicate: BAD,
-            reorder: BAD,
-            ..Faults::default()
-        };
-        match soak::measure(faults, scope.soak, &scope.buoy) {
-            Ok(soak) => {
-                say(format_args!("{}", soak.line()));
-                results.soak = Some(soak);
-            }
-            Err(error) => failed(&mut results, "soak", &error),
-        }
-    }
-    results.machine.load_after = results::load();
-    results.machine.seconds = start.elapsed().as_secs_f64();
-    publish(args, &results)
+    let mut log = Log::new(results, args.results())?;
+    let minutes = estimate(args, &scope).as_secs_f64() / 60.0;
+    say(format_args!(
+        "this takes about {minutes:.0} minutes; after each turn the figures are in {}",
+        args.results().display()
+    ));
+    run::everything(args, &scope, &mut log);
+    publish(args, &log.results)
 }
 
 fn publish(args: &BenchArgs, results: &Results) -> Result<u8> {
@@ -182,10 +189,12 @@ fn publish(args: &BenchArgs, results: &Results) -> Result<u8> {
     }
     let verdicts = targets::verdicts(results);
     for verdict in &verdicts {
-        let word = verdict.word().trim_matches('*');
+        let word = verdict.word();
         say(format_args!(
-            "{word}: {} ({})",
-            verdict.target, verdict.measured
+            "{}: {} ({})",
+            word.trim_matches('*'),
+            verdict.target,
+            verdict.measured
         ));
     }
     let all_met = verdicts.iter().all(|verdict| verdict.met != Some(false));
@@ -194,115 +203,6 @@ fn publish(args: &BenchArgs, results: &Results) -> Result<u8> {
     } else {
         UNHEALTHY
     })
-}
-
-/// One VIP: idle first, then every event in turns.
-fn events_and_idle(args: &BenchArgs, scope: &Scope, results: &mut Results) -> Result<()> {
-    let events: Vec<_> = Event::ALL
-        .into_iter()
-        .filter(|event| args.wants(event.name()))
-        .collect();
-    if events.is_empty() && !args.wants("idle") {
-        return Ok(());
-    }
-    let mut beds = start_beds(scope, 1, PROBE)?;
-    measure_idle(args, scope, &beds, results);
-    for repeat in 1..=scope.repeats {
-        for &event in &events {
-            for bed in &mut beds {
-                if event.applies(bed.contender) {
-                    turn(event, repeat, bed, results)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// One measurement of one contender. What goes wrong is noted, and the contender gets a new lab.
-fn turn(event: Event, repeat: u32, bed: &mut Bed, results: &mut Results) -> Result<()> {
-    let contender = bed.contender;
-    let what = format!("{} {repeat}, {}", event.name(), contender.name());
-    match event.run(bed) {
-        Ok(samples) => {
-            for it in &samples {
-                say(format_args!(
-                    "{what}: {:?}: blackout {:.1} ms, dark {:.1} ms, {} lost, takeover {:.0?} ms, two owners {:.0} ms",
-                    it.row,
-                    it.blackout_ms,
-                    it.dark_ms,
-                    it.lost,
-                    it.takeover_ms.unwrap_or(f64::NAN),
-                    it.overlap_ms()
-                ));
-            }
-            results.samples.extend(samples);
-        }
-        Err(error) => {
-            failed(results, &what, &error);
-            bed.renew()?;
-        }
-    }
-    Ok(())
-}
-
-/// Two hundred VIPs: idle, then the crash of the node that owns them all.
-fn many_vips(args: &BenchArgs, scope: &Scope, results: &mut Results) -> Result<()> {
-    if !args.wants("idle") && !args.wants("crowd") {
-        return Ok(());
-    }
-    let mut beds = start_beds(scope, crowd::VIPS, crowd::PROBE)?;
-    measure_idle(args, scope, &beds, results);
-    if !args.wants("crowd") {
-        return Ok(());
-    }
-    for repeat in 1..=scope.crowds {
-        for bed in &mut beds {
-            let what = format!("crowd {repeat}, {}", bed.contender.name());
-            match crowd::crash(bed) {
-                Ok(it) => {
-                    say(format_args!(
-                        "{what}: first up after {:.0} ms, the last {:.0?} ms later, {} missing",
-                        it.first_ms,
-                        it.spread_ms.unwrap_or(f64::NAN),
-                        it.missing
-                    ));
-                    results.crowds.push(it);
-                }
-                Err(error) => {
-                    failed(results, &what, &error);
-                    bed.renew()?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn start_beds(scope: &Scope, vips: usize, probe: Duration) -> Result<Vec<Bed>> {
-    Contender::ALL
-        .into_iter()
-        .map(|contender| {
-            say(format_args!("a lab for {}, {vips} VIP", contender.name()));
-            Bed::start(contender, vips, probe, &scope.buoy)
-        })
-        .collect()
-}
-
-fn measure_idle(args: &BenchArgs, scope: &Scope, beds: &[Bed], results: &mut Results) {
-    if !args.wants("idle") {
-        return;
-    }
-    say(format_args!("idle for {:.0?}", scope.idle));
-    match idle::measure(&beds.iter().collect::<Vec<_>>(), scope.idle) {
-        Ok(idle) => results.idle.extend(idle),
-        Err(error) => failed(results, "idle", &error),
-    }
-}
-
-fn failed(results: &mut Results, what: &str, error: &anyhow::Error) {
-    say(format_args!("{what}: FAILED: {error:#}"));
-    results.failures.push(format!("{what}: {error:#}"));
 }
 
 /// Progress; standard output belongs to the results.

@@ -31,16 +31,20 @@ pub fn page(results: &Results) -> String {
     text
 }
 
+/// The limit of 50 ms in it is [`crate::observer::BLIND_MS`].
 const METHOD: &str = "## How it is measured\n\n\
 - Every contender has a lab of its own: network namespaces for two members, a witness and a client, joined by a \
 userspace switch that pulls cables and cuts paths. keepalived runs on the two members, with priorities 150 and 100 \
 and default options otherwise (so it preempts); Buoy runs on all three, with the profile `lan`, without TLS, \
-its data on the machine's disk. One VIP. A contender whose turn it is not idles, unobserved.\n\
+its data under /var/lib/buoy-lab, on the file system that is named above. One VIP. A contender whose turn it is \
+not idles, unobserved.\n\
 - *Client blackout*: the longest time from an unanswered ICMP echo request to the next answered one. Requests leave \
 every millisecond through the client's own kernel, so that a stale neighbour cache counts; unanswered means no answer \
 within 100 ms. *The whole time* means that no answer came while it was watched.\n\
 - *Two owners*: an observer on the switch asks every port for the VIP once a millisecond; what two ports answer \
-counts, whoever can reach whom, and so does a frame sent in the VIP's name by a node while another one owns it.\n\
+counts, whoever can reach whom, and so does a frame sent in the VIP's name by a node while another one owns it. \
+The tables show the time after the event. The target of Buoy is judged over whole turns, from before the event until \
+all nodes are back and well. Where the observer did not get a CPU for more than 50 ms it is left open.\n\
 - *Planned move*: Buoy `buoy vip move`. keepalived has no such command; the priority of the master is set to 50 in \
 its file and the file is read again (SIGHUP), upon which the backup takes over when its timer has run out. The other \
 usual way, stopping the master, is the row SIGTERM.\n\
@@ -61,7 +65,7 @@ fn machine(text: &mut String, results: &Results) {
     let _ = write!(
         text,
         "| | |\n|---|---|\n| command | `{}` |\n| date | {}, {:.0} s |\n| machine | {} cores, {}, {} MiB |\n\
-         | kernel | {} |\n| Buoy | {}, {} build |\n| keepalived | {} |\n| repeats | {} |\n\
+         | kernel | {} |\n| file system of the nodes' data | {} |\n| Buoy | {}, {} build |\n| keepalived | {} |\n| repeats | {} |\n\
          | load average (1, 5, 15 min) | {} before, {} after |\n\n",
         it.command,
         it.date,
@@ -70,6 +74,7 @@ fn machine(text: &mut String, results: &Results) {
         it.processor,
         it.memory_mib,
         it.kernel,
+        it.data,
         it.buoy,
         it.profile,
         it.keepalived,
@@ -118,13 +123,14 @@ fn table(text: &mut String, results: &Results, rows: &[Row], cell: impl Fn(&[&Sa
 fn blackouts(text: &mut String, results: &Results) {
     let _ = write!(
         text,
-        "## Client blackout, ms (min / **median** / max)\n\n\
+        "## Client blackout, ms (min / **median** / max (repeats))\n\n\
          An echo request every {ECHO_US} us, lost when unanswered for {DEADLINE_MS} ms.\n\n"
     );
     table(text, results, &Row::ALL, |samples| {
         if samples.iter().all(|it| it.dark_throughout()) {
             let watched = samples.first().map_or(0.0, |it| it.watched_ms);
-            return format!("the whole time ({} s)", number(watched / 1e3));
+            let repeats = samples.len();
+            return format!("the whole time, {} s ({repeats})", number(watched / 1e3));
         }
         Summary::of(samples.iter().map(|it| it.blackout_ms))
             .map_or_else(String::new, |it| it.words())
@@ -132,22 +138,22 @@ fn blackouts(text: &mut String, results: &Results) {
 }
 
 fn overlaps(text: &mut String, results: &Results) {
-    text.push_str("## Two owners, ms (min / **median** / max)\n\n");
+    text.push_str("## Two owners, ms (min / **median** / max (repeats))\n\n");
     table(text, results, &Row::ALL, |samples| {
         let words = Summary::of(samples.iter().map(|it| it.overlap_ms()))
             .map_or_else(String::new, |it| it.words());
         let watched = samples.first().map_or(0.0, |it| it.watched_ms);
         if samples.iter().all(|it| it.overlap_ms() == 0.0) {
-            "0".to_owned()
+            format!("0 ({})", samples.len())
         } else {
-            format!("{words} (watched {} s)", number(watched / 1e3))
+            format!("{words}, watched {} s", number(watched / 1e3))
         }
     });
 }
 
 fn takeovers(text: &mut String, results: &Results) {
     text.push_str(
-        "## From the event to the first answer of another node, ms (min / **median** / max)\n\n\
+        "## From the event to the first answer of another node, ms (min / **median** / max (repeats))\n\n\
          Seen by the observer.\n\n",
     );
     let rows = [
@@ -177,7 +183,7 @@ fn crowds(text: &mut String, results: &Results) {
     let _ = write!(
         text,
         "## {} VIPs of one crashed node\n\n\
-         Probed every {} ms, which is the resolution. min / **median** / max.\n\n\
+         Probed every {} ms, which is the resolution. min / **median** / max (repeats).\n\n\
          | | crash to the first up, ms | first to last, ms | not up | two owners, ms |\n|---|---|---|---|---|\n",
         crowd::VIPS,
         crowd::PROBE.as_millis()
@@ -192,9 +198,8 @@ fn crowds(text: &mut String, results: &Results) {
         if !seen.is_empty() {
             let _ = writeln!(
                 text,
-                "| {}, {} repeats | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 contender.name(),
-                seen.len(),
                 words(Summary::of(seen.iter().map(|it| it.first_ms))),
                 words(Summary::of(seen.iter().filter_map(|it| it.spread_ms))),
                 seen.iter().map(|it| it.missing).sum::<usize>(),
@@ -211,7 +216,8 @@ fn idle(text: &mut String, results: &Results) {
     };
     let _ = write!(
         text,
-        "## Idle\n\nCPU time and resident memory of the daemon's processes over {:.0} s, from /proc. Buoy locks its \
+        "## Idle\n\nCPU time and resident memory of the daemon's processes over {:.0} s, \
+         from the kernel's CPU clocks and /proc. Buoy locks its \
          memory (mlockall), so what it has touched stays resident.\n\n\
          | VIPs | contender | node | CPU, % of a core | memory, MiB |\n|---|---|---|---|---|\n",
         first.seconds
@@ -237,7 +243,7 @@ fn soak(text: &mut String, results: &Results) {
     let _ = write!(
         text,
         "## A bad network\n\n`buoy lab soak`: {} % of the frames lost, {} % twice, {} % reordered on every link, for \
-         {:.0} s, two VIPs. The issue asks for 10 minutes, which `--full` measures.\n\n    {}\n\n",
+         {:.0} s, two VIPs.\n\n    {}\n\n",
         percent(it.faults.loss),
         percent(it.faults.duplicate),
         percent(it.faults.reorder),
@@ -271,4 +277,36 @@ fn failures(text: &mut String, results: &Results) {
         let _ = writeln!(text, "- {first}");
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::few;
+    use super::*;
+    use crate::observer::BLIND_MS;
+
+    #[test]
+    fn the_page_shows_what_was_found_and_how_often() {
+        let mut results = few();
+        results
+            .failures
+            .push("crash 2, Buoy (lan): no lab\nits log".into());
+        let page = page(&results);
+        for expected in [
+            "| command | `make bench ARGS=\"--quick\"` |",
+            "| file system of the nodes' data | ext4 |",
+            "| planned move | 4.0 / **4.0** / 4.0 (2) | - | - |",
+            "| planned move | 0 (2) | - | - |",
+            "open: 2 of 10 repeats |",
+            "| two owners: 0 ms, always | 0 ms in 23 turns,",
+            "| 200 | Buoy (lan) | n1, owns nothing | 0.40 | 19.0 |",
+            "| Buoy (lan) | 280 / **280** / 280 (1) |",
+            "leases_lost=0",
+            "- crash 2, Buoy (lan): no lab\n\n",
+        ] {
+            assert!(page.contains(expected), "{expected} is missing in\n{page}");
+        }
+        assert!(!page.contains("its log"));
+        assert!(METHOD.contains(&format!("more than {BLIND_MS} ms")));
+    }
 }

@@ -9,9 +9,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::bed::{Bed, Contender};
-use crate::cli::{OK, UNHEALTHY};
+use crate::cli::{OK, UNHEALTHY, Usage};
 use crate::cluster::PROBE;
-use crate::observer::{Figures, figures};
+use crate::observer::{Figures, Judgement, figures};
 use crate::switch::protocol::Faults;
 use crate::sys::clock::{MS, duration_ns, now_ns, ns_to_ms};
 
@@ -68,12 +68,10 @@ pub struct Soak {
     pub dark_ms: f64,
     /// The longest of these times, ms.
     pub longest_dark_ms: f64,
-    /// Time in which two nodes answered for a VIP, ms.
-    pub dual_ms: f64,
+    /// What the observer saw of all of it, until the links were good again and the cluster well.
+    pub whole: Judgement,
     /// Raft elections: how far the term has grown.
     pub elections: u64,
-    /// Longest time in which the observer did not get a CPU, ms.
-    pub observer_gap_ms: f64,
 }
 
 impl Soak {
@@ -83,7 +81,7 @@ impl Soak {
         self.leases_lost == 0
             && self.went_down == 0
             && self.owner_changes == 0
-            && self.dual_ms == 0.0
+            && self.whole.overlap_ms == 0.0
     }
 
     /// One line that programs can search.
@@ -98,7 +96,7 @@ impl Soak {
             self.elections,
             self.dark_ms,
             self.longest_dark_ms,
-            self.dual_ms
+            self.whole.overlap_ms
         )
     }
 }
@@ -106,8 +104,10 @@ impl Soak {
 pub(crate) fn run(args: &SoakArgs) -> Result<u8> {
     ensure!(
         args.minutes > 0.0 && args.minutes <= MAX_MINUTES,
-        "--minutes is {}, expected more than 0 and at most {MAX_MINUTES}",
-        args.minutes
+        Usage(format!(
+            "--minutes is {}, expected more than 0 and at most {MAX_MINUTES}",
+            args.minutes
+        ))
     );
     let faults = Faults {
         loss: args.loss / 100.0,
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &SoakArgs) -> Result<u8> {
         ..Faults::default()
     };
     if let Err(why) = faults.check() {
-        anyhow::bail!("{why}");
+        anyhow::bail!(Usage(why));
     }
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     let buoy = match &args.buoy {
@@ -128,6 +128,10 @@ pub(crate) fn run(args: &SoakArgs) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&soak)?);
     } else {
         println!("{}", soak.line());
+    }
+    if let Some(why) = soak.whole.blind() {
+        eprintln!("buoy lab soak: two owners may have gone unseen: {why}");
+        return Ok(UNHEALTHY);
     }
     Ok(if soak.passed() { OK } else { UNHEALTHY })
 }
@@ -147,11 +151,11 @@ pub fn measure(faults: Faults, time: Duration, buoy: &Path) -> Result<Soak> {
     let to = now_ns();
     let after = logged(&bed);
     let seen = bed.lab.switch().observed(from + MS, to)?;
-    let gap = seen.longest_gap_ns;
     let seen = figures(&seen, from + MS, to);
     bed.lab.heal()?;
     bed.lab.wait_ready(READY)?;
     let term_after = self::term(&bed)?;
+    let whole = bed.judge()?;
     check_counter(&bed)?;
     Ok(Soak {
         faults,
@@ -161,9 +165,8 @@ pub fn measure(faults: Faults, time: Duration, buoy: &Path) -> Result<Soak> {
         owner_changes: seen.iter().map(owner_changes).sum(),
         dark_ms: seen.iter().map(|it| it.dark_ms).sum(),
         longest_dark_ms: seen.iter().map(|it| it.longest_dark_ms).fold(0.0, f64::max),
-        dual_ms: seen.iter().map(|it| it.dual_ms).sum(),
+        whole,
         elections: term_after.saturating_sub(term),
-        observer_gap_ms: ns_to_ms(gap),
     })
 }
 

@@ -31,13 +31,21 @@ impl Summary {
         })
     }
 
-    /// `min / median / max`, each with as many decimals as it deserves.
+    /// `min / median / max (n)`, each with as many decimals as it deserves.
     #[must_use]
     pub fn words(&self) -> String {
         let Self {
-            min, median, max, ..
+            count,
+            min,
+            median,
+            max,
         } = *self;
-        format!("{} / **{}** / {}", number(min), number(median), number(max))
+        format!(
+            "{} / **{}** / {} ({count})",
+            number(min),
+            number(median),
+            number(max)
+        )
     }
 }
 
@@ -64,7 +72,7 @@ mod tests {
         let even = Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!((even.count, even.median), (4, 2.5));
         assert_eq!(Summary::of([]), None);
-        assert_eq!(odd.words(), "1.0 / **3.0** / 20.0");
+        assert_eq!(odd.words(), "1.0 / **3.0** / 20.0 (3)");
         assert_eq!(number(0.0), "0");
         assert_eq!(number(3_480.4), "3480");
     }

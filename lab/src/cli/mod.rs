@@ -25,6 +25,9 @@ pub const USAGE: u8 = 2;
 /// There is no such lab, or it does not answer.
 pub const UNREACHABLE: u8 = 3;
 
+/// What leads `buoy` to another cluster than that of its socket.
+pub(crate) const OTHER_CLUSTER: [&str; 4] = ["BUOY_SERVER", "BUOY_CA", "BUOY_CERT", "BUOY_KEY"];
+
 /// Which lab is meant.
 #[derive(Args, Debug, Clone)]
 pub struct Which {
@@ -153,7 +156,7 @@ pub struct OneNode {
 
 /// The command makes no sense; exit code [`USAGE`].
 #[derive(Debug)]
-struct Usage(String);
+pub(crate) struct Usage(pub(crate) String);
 
 impl std::fmt::Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -251,11 +254,13 @@ fn exec(which: &Which, node: &str, command: &[String]) -> Result<u8> {
     let lab = Lab::open(&which.name)?;
     known(&lab, node, true)?;
     let (program, arguments) = command.split_first().context("no command was given")?;
-    let status = lab
-        .netns(node)?
-        .foreground_command(program)?
+    let mut run = lab.netns(node)?.foreground_command(program)?;
+    // So that `buoy status` on a node asks that node, and not a cluster of the caller's own.
+    for name in OTHER_CLUSTER {
+        run.env_remove(name);
+    }
+    let status = run
         .args(arguments)
-        // So that `buoy status` on a node asks that node.
         .env("BUOY_SOCKET", lab.topology().socket(node))
         .status()
         .with_context(|| format!("run {program} on {node}"))?;

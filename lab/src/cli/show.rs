@@ -73,6 +73,13 @@ pub(super) fn status(args: &StatusArgs) -> Result<u8> {
         None => match labs().as_slice() {
             [one] => one.clone(),
             [] => "lab".to_owned(),
+            several if args.json => {
+                say!(
+                    "{}",
+                    serde_json::to_string(&serde_json::json!({ "labs": several }))?
+                );
+                return Ok(OK);
+            }
             several => {
                 say!("Labs: {}. `--name` shows one.", several.join(", "));
                 return Ok(OK);

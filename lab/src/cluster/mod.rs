@@ -60,6 +60,9 @@ impl Lab {
             std::fs::create_dir(&place).with_context(|| format!("make {}", place.display()))?;
             Netns::create(&topology.netns(port))?;
         }
+        for node in &topology.nodes {
+            make_disk(topology, &node.name)?;
+        }
         let spec = SwitchSpec {
             ports: topology
                 .ports()
@@ -213,6 +216,14 @@ impl Drop for Lab {
             eprintln!("buoy lab: {error:#}");
         }
     }
+}
+
+/// Gives a node its data directory, on a disk, where its configuration looks for it.
+fn make_disk(topology: &Topology, node: &str) -> Result<()> {
+    let disk = topology.data(node);
+    std::fs::create_dir_all(&disk).with_context(|| format!("make {}", disk.display()))?;
+    let link = topology.place(node).join("data");
+    std::os::unix::fs::symlink(&disk, &link).with_context(|| format!("link {}", link.display()))
 }
 
 fn port_spec(topology: &Topology, port: &str) -> PortSpec {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::BackendSpec;
 use crate::ns::{self, Netns};
 use crate::process::ProcessId;
-use crate::topology::{DIRECTORY, Topology, directory_of, is_name};
+use crate::topology::{DIRECTORY, Topology, data_of, directory_of, is_name};
 
 /// What must be known of a lab to work with it or to take it down.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -90,6 +90,8 @@ impl Record {
             ),
             other => other.with_context(|| format!("make {}", directory.display()))?,
         }
+        // The data of a lab that was up when the machine lost its power: a new one must not begin with it.
+        remove_all(&data_of(name))?;
         let temporary = directory.join("lab.json.new");
         fs::write(&temporary, serde_json::to_vec_pretty(self)?)
             .and_then(|()| fs::rename(&temporary, record_path(&directory)))
@@ -120,14 +122,15 @@ fn record_path(directory: &Path) -> PathBuf {
     directory.join("lab.json")
 }
 
-/// Ends every process of the lab called `name`, removes its namespaces and its directory. What is gone
-/// already is fine; what fails does not keep the rest from being done.
+/// Ends every process of the lab called `name`, removes its namespaces, its data and its directory. What is
+/// gone already is fine; what fails does not keep the rest from being done.
 ///
 /// # Errors
 /// [`NoSuchLab`], or what could not be removed.
 pub fn teardown(name: &str) -> Result<()> {
-    let directory = directory_of(name);
-    if !is_name(name) || !directory.exists() {
+    let (directory, data) = (directory_of(name), data_of(name));
+    // After a reboot only the data is there: /run is empty then.
+    if !is_name(name) || !(directory.exists() || data.exists()) {
         bail!(NoSuchLab(name.to_owned()));
     }
     let mut problems = Vec::new();
@@ -137,16 +140,25 @@ pub fn teardown(name: &str) -> Result<()> {
         Err(error) if error.is::<NoSuchLab>() => {}
         Err(error) => problems.push(error),
     }
-    if problems.is_empty()
-        && let Err(error) = fs::remove_dir_all(&directory)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        let error = anyhow::Error::new(error);
-        problems.push(error.context(format!("remove {}", directory.display())));
+    // The directory goes last: while it is there nobody makes a new lab of this name.
+    for path in [&data, &directory] {
+        if problems.is_empty() {
+            problems.extend(remove_all(path).err());
+        }
     }
     match problems.into_iter().next() {
         None => Ok(()),
         Some(problem) => Err(problem.context(format!("take lab '{name}' down"))),
+    }
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove_all(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -10,11 +10,11 @@ use clap::Args;
 
 use crate::cli::{OK, UNHEALTHY, What};
 use crate::client::{Client, ClientSpec, Kind, losses};
-use crate::cluster::Lab;
+use crate::cluster::{Lab, Record};
 use crate::interrupt::take_down_on_interrupt;
-use crate::observer::figures;
+use crate::observer::{Judgement, figures};
 use crate::say::say;
-use crate::sys::clock::{now_ns, ns_to_ms};
+use crate::sys::clock::now_ns;
 use crate::topology::Topology;
 
 pub use report::{DemoReport, Step, VipStep};
@@ -48,13 +48,13 @@ pub(crate) fn run(args: &DemoArgs) -> Result<u8> {
     let record = args.what.record(Topology::pair(&name, 3)?, true)?;
     let guard = take_down_on_interrupt(&name)?;
     let started = Instant::now();
-    let lab = Lab::create(record)?;
-    let mut demo = Demo::form(&lab, args.json)?;
-    demo.show()?;
-    let mut report = demo.report;
-    drop(demo.client);
-    lab.down()?;
+    let mut report = DemoReport::new(record.backend.backend().name());
+    // Whatever goes wrong, the report says what, and what was seen until then.
+    if let Err(error) = on_a_lab(record, &mut report, args.json) {
+        report.problems.push(format!("{error:#}"));
+    }
     drop(guard);
+    report.conclude();
     report.seconds = started.elapsed().as_secs_f64();
     if args.json {
         say!("{}", serde_json::to_string_pretty(&report)?);
@@ -64,23 +64,38 @@ pub(crate) fn run(args: &DemoArgs) -> Result<u8> {
     Ok(if report.passed { OK } else { UNHEALTHY })
 }
 
+fn on_a_lab(record: Record, report: &mut DemoReport, quiet: bool) -> Result<()> {
+    let lab = Lab::create(record)?;
+    let from = lab.observe()?;
+    let shown = Demo::form(&lab, report, quiet).and_then(|mut demo| demo.show());
+    let to = now_ns();
+    let judged = lab.switch().observed(from, to);
+    let judged = judged.map(|seen| report.judge(Judgement::of(&seen, from, to)));
+    let failed = [shown, judged, lab.down()]
+        .into_iter()
+        .filter_map(Result::err);
+    report
+        .problems
+        .extend(failed.map(|error| format!("{error:#}")));
+    Ok(())
+}
+
 struct Demo<'a> {
     lab: &'a Lab,
     client: Client,
-    report: DemoReport,
+    report: &'a mut DemoReport,
     quiet: bool,
 }
 
 impl<'a> Demo<'a> {
-    fn form(lab: &'a Lab, quiet: bool) -> Result<Self> {
+    fn form(lab: &'a Lab, report: &'a mut DemoReport, quiet: bool) -> Result<Self> {
         let topology = lab.topology();
         if !quiet {
             report::print_start(lab);
         }
-        lab.observe()?;
         lab.start_all()?;
         let ready = lab.wait_ready(FORM)?;
-        let report = DemoReport::new(lab, &ready);
+        report.formed(&ready);
         if !quiet {
             report.print_formed();
         }
@@ -151,7 +166,6 @@ impl<'a> Demo<'a> {
             Ok(Some(at))
         })?;
         self.report.expect_moved("move", &vip, Some(&target));
-        self.report.judge();
         Ok(())
     }
 
@@ -186,7 +200,6 @@ impl<'a> Demo<'a> {
         if !self.quiet {
             step.print();
         }
-        self.report.longest_gap_ms = ns_to_ms(seen.longest_gap_ns);
         self.report.steps.push(step);
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Loss;
 use crate::cluster::{Lab, Readiness};
-use crate::observer::Figures;
+use crate::observer::{Figures, Judgement};
 use crate::say::say;
 use crate::sys::clock::ns_to_ms;
 
@@ -26,12 +26,14 @@ pub struct DemoReport {
     pub steps: Vec<Step>,
     /// How long it took altogether, seconds.
     pub seconds: f64,
-    /// The longest time in which the observer itself did not look, ms.
-    pub longest_gap_ms: f64,
-    /// Whether the VIPs moved and nothing overlapped.
+    /// What the observer saw of the whole time, the forming and what lies between the steps included.
+    pub whole: Judgement,
+    /// Whether the VIPs moved, nothing overlapped, and an overlap would have been seen.
     pub passed: bool,
     /// What was not as it must be.
     pub problems: Vec<String>,
+    /// Why an overlap may have gone unseen, if it may: then the demo shows nothing, and is to be run again.
+    pub inconclusive: Option<String>,
 }
 
 /// One step.
@@ -73,17 +75,23 @@ pub struct VipStep {
 }
 
 impl DemoReport {
-    pub(super) fn new(lab: &Lab, ready: &Readiness) -> Self {
+    pub(super) fn new(backend: String) -> Self {
         Self {
-            backend: lab.backend().name(),
-            formed_ms: ready.after_ms,
-            owners: ready.owners.clone(),
+            backend,
+            formed_ms: 0.0,
+            owners: Vec::new(),
             steps: Vec::new(),
             seconds: 0.0,
-            longest_gap_ms: 0.0,
+            whole: Judgement::default(),
             passed: false,
             problems: Vec::new(),
+            inconclusive: None,
         }
+    }
+
+    pub(super) fn formed(&mut self, ready: &Readiness) {
+        self.formed_ms = ready.after_ms;
+        self.owners.clone_from(&ready.owners);
     }
 
     /// Notes a problem unless the VIP moved in this step, to `to` if that is said.
@@ -99,27 +107,16 @@ impl DemoReport {
         }
     }
 
-    /// Notes every overlap and gives the verdict.
-    pub(super) fn judge(&mut self) {
-        for step in &self.steps {
-            for part in &step.vips {
-                for (ms, what) in [
-                    (part.two_owners_ms, "two nodes answered for"),
-                    (
-                        part.out_of_turn_ms,
-                        "a node that did not own it sent in the name of",
-                    ),
-                ] {
-                    if ms > 0.0 {
-                        self.problems.push(format!(
-                            "{what} {} ({}) for {ms:.0} ms in step '{}'",
-                            part.vip, part.address, step.name
-                        ));
-                    }
-                }
-            }
-        }
-        self.passed = self.problems.is_empty();
+    /// Notes every overlap of the whole time, in the steps and between them.
+    pub(super) fn judge(&mut self, whole: Judgement) {
+        self.problems.extend(whole.overlaps.iter().cloned());
+        self.inconclusive = whole.blind();
+        self.whole = whole;
+    }
+
+    /// Gives the verdict; nothing is noted after it.
+    pub(super) fn conclude(&mut self) {
+        self.passed = self.problems.is_empty() && self.inconclusive.is_none();
     }
 
     pub(super) fn print_formed(&self) {
@@ -136,17 +133,24 @@ impl DemoReport {
                 "PASSED in {:.0} s: the VIPs moved, and at no time did two nodes answer for one.",
                 self.seconds
             );
+        } else if self.problems.is_empty() {
+            say!(
+                "INCONCLUSIVE after {:.0} s: no overlap was seen, but one may have gone unseen.",
+                self.seconds
+            );
         } else {
             say!("FAILED after {:.0} s:", self.seconds);
             for problem in &self.problems {
                 say!("  {problem}");
             }
         }
-        if self.longest_gap_ms > 5.0 {
+        if let Some(why) = &self.inconclusive {
+            say!("  {why}");
+        } else if self.whole.gap_ms > 5.0 {
             say!(
                 "Mind: this machine is busy. The observer, which looks every millisecond, once did not look \
                  for {:.1} ms.",
-                self.longest_gap_ms
+                self.whole.gap_ms
             );
         }
     }
@@ -254,4 +258,43 @@ pub(super) fn print_start(lab: &Lab) {
 
 pub(super) fn print_title(number: usize, title: &str) {
     say!("\n{number}. {title}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(whole: Judgement) -> DemoReport {
+        let mut report = DemoReport::new("Buoy".into());
+        report.judge(whole);
+        report.conclude();
+        report
+    }
+
+    #[test]
+    fn an_overlap_and_a_blind_observer_are_told_apart() {
+        let clean = Judgement {
+            gap_ms: 3.0,
+            ..Judgement::default()
+        };
+        assert!(verdict(clean.clone()).passed);
+        let blind = verdict(Judgement {
+            gap_ms: 80.0,
+            ..clean.clone()
+        });
+        assert!(!blind.passed && blind.problems.is_empty());
+        assert!(
+            blind
+                .inconclusive
+                .unwrap()
+                .contains("did not look for 80 ms")
+        );
+        let overlap = verdict(Judgement {
+            overlap_ms: 2.0,
+            overlaps: vec!["n1 and n2".into()],
+            ..clean
+        });
+        assert!(!overlap.passed && overlap.inconclusive.is_none());
+        assert_eq!(overlap.problems, ["n1 and n2"]);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod figures;
 mod frames;
+mod judgement;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use crate::sys::clock::MS;
 use frames::Probe;
 
 pub use figures::{Dark, Dual, Figures, Owner, figures};
+pub use judgement::{BLIND_MS, Judgement};
 
 /// Most observed addresses.
 pub const MAX_TARGETS: usize = 512;
