@@ -132,8 +132,8 @@ fn wrong_usage_exits_with_2() {
             "--socket is for commands",
         ),
         (
-            &["serve", "--config", "x", "--socket", "/s"],
-            "--socket is for commands",
+            &["status", "--socket", "/s", "--server", "http://127.0.0.1:1"],
+            "cannot be used together",
         ),
     ] {
         let output = run(args);
@@ -189,6 +189,31 @@ fn an_unreachable_cluster_exits_with_3_and_says_what_to_try() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn what_was_typed_wins_over_the_environment() {
+    for (variable, value, args) in [
+        (
+            "BUOY_SERVER",
+            "http://127.0.0.1:1",
+            ["--socket", "/nonexistent/typed"],
+        ),
+        (
+            "BUOY_SOCKET",
+            "/nonexistent/env.sock",
+            ["--server", "http://127.0.0.1:2"],
+        ),
+    ] {
+        let output = buoy(&["status"])
+            .args(args)
+            .env(variable, value)
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert_eq!(code(&output), 3, "{said}");
+        assert!(said.contains(args[1]) && !said.contains(value), "{said}");
+    }
 }
 
 /// A server that accepts and never answers.

@@ -1,5 +1,6 @@
 //! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP reads the configuration again.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -8,9 +9,18 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::logging::LogLevel;
 
-/// Waits until the daemon is to stop; serves SIGHUP meanwhile.
-pub async fn wait(config: Arc<Config>, log: LogLevel) {
-    let Some((mut term, mut int, mut hup)) = signals() else {
+/// Catches SIGHUP from now on: without a handler it ends the process. SIGTERM and SIGINT still do that
+/// until [`wait`], so that a start can be broken off.
+///
+/// # Errors
+/// What the system said.
+pub fn hangup() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Waits until the daemon is to stop; serves SIGHUP meanwhile, also one that came before.
+pub async fn wait(mut hup: Signal, config: Arc<Config>, log: LogLevel) {
+    let Some((mut term, mut int)) = signals() else {
         return std::future::pending().await;
     };
     let mut running = Config::clone(&config);
@@ -29,17 +39,13 @@ pub async fn wait(config: Arc<Config>, log: LogLevel) {
     }
 }
 
-fn signals() -> Option<(Signal, Signal, Signal)> {
+fn signals() -> Option<(Signal, Signal)> {
     let get = |kind| {
         signal(kind)
             .map_err(|e| error!("cannot handle signals: {e}"))
             .ok()
     };
-    Some((
-        get(SignalKind::terminate())?,
-        get(SignalKind::interrupt())?,
-        get(SignalKind::hangup())?,
-    ))
+    Some((get(SignalKind::terminate())?, get(SignalKind::interrupt())?))
 }
 
 /// Takes over what can be taken over, and names everything else. A file with errors changes nothing.

@@ -34,13 +34,17 @@ use table::Table;
 
 /// Default of `node.data_dir`.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/buoy";
+/// What `node.fence = "userspace-only"` means: addresses live 3 s, and the kernel looks at that in whole
+/// seconds and some.
+pub const WITHOUT_GATE: &str =
+    "a stopped or killed daemon goes on answering for its VIPs for up to 3.5 s";
 /// Largest configuration file, in bytes.
 pub const MAX_FILE: u64 = 8 << 20;
 
 /// Which gate in the kernel enforces the leases (`node.fence`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Fence {
-    /// The strongest that this kernel has; without one, no start.
+    /// The strongest that Buoy has: today that is eBPF. Without one, no start.
     #[default]
     Auto,
     /// eBPF or no start.
