@@ -64,12 +64,18 @@ fn judge_vips(
 
 /// Measures this machine against the timing profile, and the configuration against its interfaces.
 /// Returns what an operator should know. `first_start`: the cluster is formed from this configuration; else
-/// its VIPs are not used, and what is wrong with them is no reason not to start.
+/// its VIPs are not used, and what is wrong with them is no reason not to start. `differences`: between
+/// the file and the cluster, to be said with the rest.
 ///
 /// # Errors
 /// Reasons not to start, all at once.
-pub async fn run(config: &Arc<Config>, first_start: bool) -> Result<Vec<String>, StartError> {
+pub async fn run(
+    config: &Arc<Config>,
+    first_start: bool,
+    differences: Vec<String>,
+) -> Result<Vec<String>, StartError> {
     let mut warnings = config.warnings.clone();
+    warnings.extend(differences);
     let host = interfaces().map_err(|e| StartError::System("list the interfaces", e))?;
     warnings.extend(judge_vips(config, &host, first_start)?);
 

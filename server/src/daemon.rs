@@ -17,7 +17,6 @@ use buoy_fence::gate::{Deadlines, EbpfGate, EbpfOptions, Gate, UserspaceGate};
 use buoy_fence::link::Links;
 use buoy_storage::{Identity, Opened, PeerNode, Raft, StateReader};
 use openraft::errors::{InitializeError, RaftError};
-use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -25,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::api::ApiContext;
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
-use crate::config::{Config, Fence, WITHOUT_GATE};
+use crate::config::{self, Config, Fence, WITHOUT_GATE};
 use crate::fencing::{self, Fencing, lease_check};
 use crate::guardian::{self, Guardian, Refusals};
 use crate::health::HealthKeeper;
@@ -35,6 +34,7 @@ use crate::lease_info::LeaseReader;
 use crate::logging::LogLevel;
 use crate::peer::{PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
+use crate::signals::Hangup;
 use crate::start::StartError;
 use crate::stop::Stopper;
 use crate::tls::Tls;
@@ -82,7 +82,7 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
     let config = Arc::new(config);
     let me = config.me.id;
-    let hup = signals::hangup().map_err(|e| StartError::System("handle SIGHUP", e))?;
+    let hup = signals::hangup(&config).map_err(|e| StartError::System("handle SIGHUP", e))?;
     info!(version = VERSION, node = %config.me.name, cluster = %config.cluster, "buoy starts");
     if let Err(e) = sys::lock_memory() {
         warn!("memory is not locked, renewals may wait for swap: {e}");
@@ -98,7 +98,8 @@ async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
     };
     let opened = buoy_storage::open(&config.data_dir, &identity)?;
     let _charge = checks::take_charge()?;
-    let mut warnings = checks::run(&config, is_empty(&opened)).await?;
+    let differing = config::differences(&config, &opened.reader.read());
+    let mut warnings = checks::run(&config, is_empty(&opened), differing).await?;
     warnings.extend(tls.warnings().iter().cloned());
 
     let (gate, fence_warning) = make_gate(config.fence)?;
@@ -290,7 +291,7 @@ impl Parts {
     async fn serve(
         self,
         mut tasks: Tasks,
-        (hup, log): (Signal, LogLevel),
+        (hup, log): (Hangup, LogLevel),
         lease_in: mpsc::UnboundedSender<LeaseIn>,
         lease_guard: LeaseGuard,
     ) -> Result<(), StartError> {

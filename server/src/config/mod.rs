@@ -1,12 +1,14 @@
 //! The node's configuration file: read, checked, and refused with place, reason and hint.
 
 mod cluster;
+mod contents;
 mod host;
 mod page;
 mod places;
 mod problem;
 mod reload;
 pub mod schema;
+mod stored;
 mod table;
 mod timing;
 mod value;
@@ -22,10 +24,12 @@ use buoy_core::spec::timing::{Profile, Timing};
 use buoy_core::spec::{NodeSpec, Role, VipSpec};
 use toml::de::DeTable;
 
+pub use contents::Contents;
 pub use host::{HostInterface, check_against_host, interfaces};
 pub use page::{EXAMPLE, configuration_page};
 pub use problem::{ConfigErrors, MAX_PROBLEMS, Problem, Source};
 pub use reload::{Change, Reload};
+pub use stored::differences;
 pub use value::{MAX_DURATION, format_duration, parse_duration, parse_socket};
 
 use places::{Judged, Places};
