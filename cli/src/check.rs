@@ -80,6 +80,7 @@ fn errors_json(errors: &ConfigErrors) -> Value {
             json!({
                 "message": p.message,
                 "expected": p.expected,
+                "found": p.found,
                 "hint": p.hint,
                 "line": position.map(|(line, _)| line),
                 "column": position.map(|(_, column)| column),

@@ -56,7 +56,8 @@ fn judge_vips(
     let warn = |p: &Problem| {
         format!(
             "{}, but {}: ignored, because the cluster exists and has VIPs of its own",
-            p.message, p.expected
+            p.message,
+            p.label()
         )
     };
     Ok(errors.problems().iter().map(warn).collect())

@@ -251,6 +251,7 @@ fn required<'a>(root: &Table<'a>, name: &str, problems: &mut Problems) -> Option
         );
         problems.push(
             problem
+                .expected(format!("a table [{name}]"))
                 .hint(format!(
                     "add `[{name}]`; docs/configuration.md has an example"
                 ))

@@ -151,6 +151,9 @@ fn bad_files_are_refused_as_recorded() {
         }
         let name = path.file_name().unwrap();
         let errors = Config::parse(Path::new(name), &std::fs::read(&path).unwrap()).unwrap_err();
+        for p in errors.problems() {
+            assert!(p.hint.is_some(), "{name:?}: no hint: {}", p.message);
+        }
         compare(&path.with_extension("txt"), &errors.render(false));
         count += 1;
     }
