@@ -183,6 +183,9 @@ pub enum VipCommand {
     Show {
         /// Its name, or one of its addresses
         name: String,
+        /// Go on showing it whenever it changes
+        #[arg(long)]
+        watch: bool,
     },
     /// Declare VIPs, or change their declarations
     #[command(
@@ -281,7 +284,11 @@ pub enum ScopeArg {
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
     /// Show all nodes
-    List,
+    List {
+        /// Go on showing them whenever something changes
+        #[arg(long)]
+        watch: bool,
+    },
     /// Keep VIPs away from a node, for maintenance
     Drain {
         /// Its name or id

@@ -13,6 +13,9 @@ use crate::output::Output;
 pub fn run(file: &Path, no_host: bool, out: &mut Output) -> Result<Verdict, Failure> {
     let (config, notes) = match check(file, no_host)? {
         Ok(found) => found,
+        Err(errors) if errors.is_unreadable() => {
+            return Err(Failure::Usage(errors.render(false)));
+        }
         Err(errors) => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             out.either(|| errors_json(&errors), || errors.render(colour))?;

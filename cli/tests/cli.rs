@@ -127,6 +127,8 @@ fn wrong_usage_exits_with_2() {
             "cannot read",
         ),
         (&["serve", "--config", "/nonexistent.toml"], "cannot read"),
+        (&["check-config", "/nonexistent.toml"], "cannot read"),
+        (&["check-config", "/", "--json"], "cannot read"),
         (
             &["serve", "--config", "x", "--socket", "/s"],
             "--socket is for commands",
@@ -326,6 +328,25 @@ bad.toml: 4 problems
         ),
         (Some(13), Some(1))
     );
+    for (index, expected, found) in [
+        (
+            2,
+            Some("an address, IP:PORT or IP"),
+            Some("this is a whole number"),
+        ),
+        (
+            3,
+            Some("one of `name`, `data_dir`, `socket`, `listen`, `fence`"),
+            Some("not a key of this table"),
+        ),
+    ] {
+        let problem = &json["problems"][index];
+        assert_eq!(
+            (problem["expected"].as_str(), problem["found"].as_str()),
+            (expected, found),
+            "{problem}"
+        );
+    }
     let output = buoy(&["serve", "--config", "bad.toml"])
         .current_dir(dir.path())
         .output()

@@ -224,6 +224,11 @@ impl ConfigErrors {
         self.problems.len() + self.dropped
     }
 
+    /// The file could not be read at all, so nothing is known about its content.
+    pub fn is_unreadable(&self) -> bool {
+        self.problems.iter().all(|p| p.source.is_none())
+    }
+
     /// For people: every problem with its line underlined, then how many there are.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour {
