@@ -98,7 +98,16 @@ pub fn command() -> clap::Command {
 /// Reads the command line. Ends the process with a message if it is wrong, or asks for help.
 pub fn parse() -> Cli {
     let matches = command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    match (given(&matches, "socket"), given(&matches, "server")) {
+        (true, true) => {
+            let message = "--socket and --server cannot be used together";
+            command().error(ErrorKind::ArgumentConflict, message).exit();
+        }
+        // What was typed is meant; the environment is for where nothing was.
+        (true, false) => cli.global.server = None,
+        (false, _) => {}
+    }
     if !cli.command.connects()
         && let Some(option) = connection_option(&matches)
     {
@@ -108,12 +117,16 @@ pub fn parse() -> Cli {
     cli
 }
 
+/// Does the option stand on the command line?
+fn given(matches: &ArgMatches, id: &str) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
 /// An option about the connection that stands on the command line (the environment does not count).
 fn connection_option(matches: &ArgMatches) -> Option<String> {
-    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let found = ["socket", "server", "ca", "cert", "key", "server_name"]
         .into_iter()
-        .find(given)?;
+        .find(|id| given(matches, id))?;
     Some(found.replace('_', "-"))
 }
 
@@ -170,6 +183,9 @@ pub enum VipCommand {
     Show {
         /// Its name, or one of its addresses
         name: String,
+        /// Go on showing it whenever it changes
+        #[arg(long)]
+        watch: bool,
     },
     /// Declare VIPs, or change their declarations
     #[command(
@@ -268,7 +284,11 @@ pub enum ScopeArg {
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
     /// Show all nodes
-    List,
+    List {
+        /// Go on showing them whenever something changes
+        #[arg(long)]
+        watch: bool,
+    },
     /// Keep VIPs away from a node, for maintenance
     Drain {
         /// Its name or id

@@ -13,6 +13,9 @@ use crate::output::Output;
 pub fn run(file: &Path, no_host: bool, out: &mut Output) -> Result<Verdict, Failure> {
     let (config, notes) = match check(file, no_host)? {
         Ok(found) => found,
+        Err(errors) if errors.is_unreadable() => {
+            return Err(Failure::Usage(errors.render(false)));
+        }
         Err(errors) => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             out.either(|| errors_json(&errors), || errors.render(colour))?;
@@ -80,6 +83,7 @@ fn errors_json(errors: &ConfigErrors) -> Value {
             json!({
                 "message": p.message,
                 "expected": p.expected,
+                "found": p.found,
                 "hint": p.hint,
                 "line": position.map(|(line, _)| line),
                 "column": position.map(|(_, column)| column),

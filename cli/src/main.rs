@@ -9,6 +9,8 @@ mod fixtures;
 mod json;
 mod node;
 mod output;
+#[cfg(test)]
+mod pages;
 mod serve;
 mod status;
 mod text;

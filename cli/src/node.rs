@@ -8,7 +8,7 @@ use crate::connect::connect;
 use crate::error::{Failure, Verdict};
 use crate::json;
 use crate::output::Output;
-use crate::status::nodes_table;
+use crate::status::{View, nodes_table, watch};
 
 /// Runs a subcommand.
 pub async fn run(
@@ -18,7 +18,16 @@ pub async fn run(
 ) -> Result<Verdict, Failure> {
     let node = connect(options).await?;
     match command {
-        NodeCommand::List => {
+        NodeCommand::List { watch: true } => {
+            watch(&node, out, |s| {
+                Ok(View {
+                    value: s.nodes.iter().map(json::node_status).collect(),
+                    text: nodes_table(&s.nodes),
+                })
+            })
+            .await
+        }
+        NodeCommand::List { watch: false } => {
             let nodes = node
                 .answer(node.cluster().list_nodes(ListNodesRequest {}))
                 .await?

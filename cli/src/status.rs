@@ -5,6 +5,7 @@ use std::time::Duration;
 use buoy_proto::v1::{
     Consistency, LeaseState, NodeStatus, StatusRequest, StatusResponse, Vip, WatchRequest,
 };
+use serde_json::Value;
 use tokio_stream::StreamExt;
 use tonic::Streaming;
 
@@ -22,7 +23,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 pub async fn run(options: &Global, watched: bool, out: &mut Output) -> Result<Verdict, Failure> {
     let node = connect(options).await?;
     if watched {
-        watch(&node, out).await
+        watch(&node, out, |s| Ok(whole(s))).await
     } else {
         show(&node, out).await
     }
@@ -39,30 +40,53 @@ async fn get(node: &Node) -> Result<StatusResponse, Failure> {
     node.answer(node.cluster().status(StatusRequest {})).await
 }
 
-/// On a terminal the status is kept up to date in place.
-async fn watch(node: &Node, out: &mut Output) -> Result<Verdict, Failure> {
-    let mut last: Option<StatusResponse> = None;
+/// A part of the status, for programs and for people.
+pub struct View {
+    /// As JSON.
+    pub value: Value,
+    /// As text.
+    pub text: String,
+}
+
+/// All of it.
+fn whole(s: &StatusResponse) -> View {
+    View {
+        value: json::status(s, is_healthy(s)),
+        text: render(s),
+    }
+}
+
+/// Shows a part of the status whenever it changes; on a terminal it is kept up to date in place. Ends only
+/// with an error.
+pub async fn watch(
+    node: &Node,
+    out: &mut Output,
+    view: impl Fn(&StatusResponse) -> Result<View, Failure>,
+) -> Result<Verdict, Failure> {
+    let mut last: Option<Value> = None;
+    let mut revision: Option<u64> = None;
     loop {
         // Events make it fast, the clock notices what is no event (a silent node).
         let request = WatchRequest {
-            after_revision: last.as_ref().map(|s| s.revision),
+            after_revision: revision,
             consistency: Consistency::Local.into(),
             ..WatchRequest::default()
         };
         let mut events = node.answer(node.ownership().watch(request)).await?;
         loop {
             let status = get(node).await?;
-            let healthy = is_healthy(&status);
-            let steady = Some(steady(&status));
+            let now = view(&status)?;
+            let steady = Some(view(&steady(&status))?.value);
             if out.json {
                 if steady != last {
-                    out.line(&json::status(&status, healthy))?;
+                    out.line(&now.value)?;
                 }
             } else if out.is_terminal() || steady != last {
                 out.clear()?;
-                out.text(&format!("{}\n", render(&status)))?;
+                out.text(&format!("{}\n", now.text))?;
             }
             last = steady;
+            revision = Some(status.revision);
             if !wait(&mut events, node).await? {
                 break;
             }

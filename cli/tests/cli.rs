@@ -127,13 +127,15 @@ fn wrong_usage_exits_with_2() {
             "cannot read",
         ),
         (&["serve", "--config", "/nonexistent.toml"], "cannot read"),
+        (&["check-config", "/nonexistent.toml"], "cannot read"),
+        (&["check-config", "/", "--json"], "cannot read"),
         (
             &["serve", "--config", "x", "--socket", "/s"],
             "--socket is for commands",
         ),
         (
-            &["serve", "--config", "x", "--socket", "/s"],
-            "--socket is for commands",
+            &["status", "--socket", "/s", "--server", "http://127.0.0.1:1"],
+            "cannot be used together",
         ),
     ] {
         let output = run(args);
@@ -189,6 +191,31 @@ fn an_unreachable_cluster_exits_with_3_and_says_what_to_try() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn what_was_typed_wins_over_the_environment() {
+    for (variable, value, args) in [
+        (
+            "BUOY_SERVER",
+            "http://127.0.0.1:1",
+            ["--socket", "/nonexistent/typed"],
+        ),
+        (
+            "BUOY_SOCKET",
+            "/nonexistent/env.sock",
+            ["--server", "http://127.0.0.1:2"],
+        ),
+    ] {
+        let output = buoy(&["status"])
+            .args(args)
+            .env(variable, value)
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert_eq!(code(&output), 3, "{said}");
+        assert!(said.contains(args[1]) && !said.contains(value), "{said}");
+    }
 }
 
 /// A server that accepts and never answers.
@@ -301,6 +328,25 @@ bad.toml: 4 problems
         ),
         (Some(13), Some(1))
     );
+    for (index, expected, found) in [
+        (
+            2,
+            Some("an address, IP:PORT or IP"),
+            Some("this is a whole number"),
+        ),
+        (
+            3,
+            Some("one of `name`, `data_dir`, `socket`, `listen`, `fence`"),
+            Some("not a key of this table"),
+        ),
+    ] {
+        let problem = &json["problems"][index];
+        assert_eq!(
+            (problem["expected"].as_str(), problem["found"].as_str()),
+            (expected, found),
+            "{problem}"
+        );
+    }
     let output = buoy(&["serve", "--config", "bad.toml"])
         .current_dir(dir.path())
         .output()

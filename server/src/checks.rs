@@ -9,7 +9,7 @@ use std::time::Duration;
 use buoy_storage::measure_fsync;
 use tracing::{info, warn};
 
-use crate::config::{Config, check_against_host, interfaces};
+use crate::config::{Config, HostInterface, Problem, check_against_host, interfaces};
 use crate::precheck::{Measured, judge, round_trip};
 use crate::start::StartError;
 use crate::sys;
@@ -42,15 +42,43 @@ pub fn take_charge() -> Result<UnixListener, StartError> {
         .map_err(taken)
 }
 
+/// What is wrong with the file's VIPs on this machine.
+fn judge_vips(
+    config: &Config,
+    host: &[HostInterface],
+    first_start: bool,
+) -> Result<Vec<String>, StartError> {
+    let errors = match check_against_host(config, host) {
+        Ok(notes) => return Ok(notes),
+        Err(errors) if first_start => return Err(StartError::Config(errors)),
+        Err(errors) => errors,
+    };
+    let warn = |p: &Problem| {
+        format!(
+            "{}, but {}: ignored, because the cluster exists and has VIPs of its own",
+            p.message,
+            p.label()
+        )
+    };
+    Ok(errors.problems().iter().map(warn).collect())
+}
+
 /// Measures this machine against the timing profile, and the configuration against its interfaces.
-/// Returns what an operator should know.
+/// Returns what an operator should know. `first_start`: the cluster is formed from this configuration; else
+/// its VIPs are not used, and what is wrong with them is no reason not to start. `differences`: between
+/// the file and the cluster, to be said with the rest.
 ///
 /// # Errors
 /// Reasons not to start, all at once.
-pub async fn run(config: &Arc<Config>) -> Result<Vec<String>, StartError> {
+pub async fn run(
+    config: &Arc<Config>,
+    first_start: bool,
+    differences: Vec<String>,
+) -> Result<Vec<String>, StartError> {
     let mut warnings = config.warnings.clone();
+    warnings.extend(differences);
     let host = interfaces().map_err(|e| StartError::System("list the interfaces", e))?;
-    warnings.extend(check_against_host(config, &host).map_err(StartError::Config)?);
+    warnings.extend(judge_vips(config, &host, first_start)?);
 
     let (dir, timing) = (config.data_dir.clone(), config.timing.clone());
     let local = tokio::task::spawn_blocking(move || {
@@ -102,4 +130,29 @@ pub async fn run(config: &Arc<Config>) -> Result<Vec<String>, StartError> {
         warn!("{warning}");
     }
     Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::EXAMPLE;
+
+    #[test]
+    fn vips_of_the_file_refuse_the_first_start_only() {
+        let config = Config::parse(Path::new("f.toml"), EXAMPLE.as_bytes()).unwrap();
+        let host = [HostInterface {
+            name: "eth0".into(),
+            prefixes: vec!["10.1.0.1/24".parse().unwrap()],
+        }];
+        let first = judge_vips(&config, &host, true).unwrap_err();
+        assert!(matches!(first, StartError::Config(_)), "{first}");
+        let later = judge_vips(&config, &host, false).unwrap();
+        assert_eq!(later.len(), 2, "{later:?}");
+        assert!(
+            later[0].contains("192.168.192.13") && later[0].contains("ignored"),
+            "{later:?}"
+        );
+    }
 }

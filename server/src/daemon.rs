@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::api::ApiContext;
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
-use crate::config::{Config, Fence};
+use crate::config::{self, Config, Fence, WITHOUT_GATE};
 use crate::fencing::{self, Fencing, lease_check};
 use crate::guardian::{self, Guardian, Refusals};
 use crate::health::HealthKeeper;
@@ -34,6 +34,7 @@ use crate::lease_info::LeaseReader;
 use crate::logging::LogLevel;
 use crate::peer::{PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
+use crate::signals::Hangup;
 use crate::start::StartError;
 use crate::stop::Stopper;
 use crate::tls::Tls;
@@ -94,6 +95,7 @@ fn slack(timing: &buoy_core::spec::timing::Timing) -> Duration {
 async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
     let config = Arc::new(config);
     let me = config.me.id;
+    let hup = signals::hangup(&config).map_err(|e| StartError::System("handle SIGHUP", e))?;
     info!(version = VERSION, node = %config.me.name, cluster = %config.cluster, "buoy starts");
     if let Err(e) = sys::lock_memory() {
         warn!("memory is not locked, renewals may wait for swap: {e}");
@@ -109,7 +111,8 @@ async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
     };
     let opened = buoy_storage::open(&config.data_dir, &identity)?;
     let _charge = checks::take_charge()?;
-    let mut warnings = checks::run(&config).await?;
+    let differing = config::differences(&config, &opened.reader.read());
+    let mut warnings = checks::run(&config, is_empty(&opened), differing).await?;
     warnings.extend(tls.warnings().iter().cloned());
 
     let (gate, fence_warning) = make_gate(config.fence)?;
@@ -229,7 +232,7 @@ async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
         "the guardian of the packet gate",
         guardian.run(),
     );
-    parts.serve(tasks, log, lease_in, lease_guard).await
+    parts.serve(tasks, (hup, log), lease_in, lease_guard).await
 }
 
 /// Nothing of the cluster is on this node's disk.
@@ -296,7 +299,7 @@ impl Parts {
     async fn serve(
         self,
         mut tasks: Tasks,
-        log: LogLevel,
+        (hup, log): (Hangup, LogLevel),
         lease_in: mpsc::UnboundedSender<LeaseIn>,
         lease_guard: LeaseGuard,
     ) -> Result<(), StartError> {
@@ -314,7 +317,7 @@ impl Parts {
             lease: lease_in,
         };
         let fault = tokio::select! {
-            () = signals::wait(self.config.clone(), log) => None,
+            () = signals::wait(hup, self.config.clone(), log) => None,
             ended = tasks.join_next() => Some(ended),
             () = lease_guard.ended() => Some(Some(Ok("the lease thread"))),
         };
@@ -463,7 +466,9 @@ fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError
     match fence {
         Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
         Fence::UserspaceOnly => {
-            let warning = "node.fence = \"userspace-only\": no packet gate; a stopped or killed daemon goes on answering for its VIPs for up to 3 s, beside the new owner".to_owned();
+            let warning = format!(
+                "node.fence = \"userspace-only\": no packet gate; {WITHOUT_GATE}, beside the new owner"
+            );
             warn!("{warning}");
             Ok((Box::new(UserspaceGate::new()), Some(warning)))
         }

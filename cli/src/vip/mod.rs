@@ -20,7 +20,7 @@ use crate::connect::{Node, connect};
 use crate::error::{Failure, Verdict};
 use crate::json;
 use crate::output::Output;
-use crate::status::vip_is_healthy;
+use crate::status::{self, View, vip_is_healthy};
 use crate::text::{dash, lease, node_name, preempt, scope, shown, table, time};
 
 /// Runs a subcommand.
@@ -38,7 +38,10 @@ pub async fn run(
     match command {
         VipCommand::List { watch: false } => list(node, out).await,
         VipCommand::List { watch: true } => watch::vips(node, out).await,
-        VipCommand::Show { name } => show(node, &name, out).await,
+        VipCommand::Show { name, watch: false } => show(node, &name, out).await,
+        VipCommand::Show { name, watch: true } => {
+            status::watch(node, out, |s| one(&s.vips, &name)).await
+        }
         VipCommand::Put(_) => put::run(node, declared, out).await,
         VipCommand::Delete { name } => delete(node, name, out).await,
         VipCommand::Move {
@@ -127,13 +130,25 @@ fn find<'v>(vips: &'v [Vip], text: &str) -> Option<&'v Vip> {
     })
 }
 
-async fn show(node: &Node, name: &str, out: &mut Output) -> Result<Verdict, Failure> {
-    let vips = all(node).await?.vips;
-    let vip = find(&vips, name).ok_or_else(|| {
+fn find_or_say<'v>(vips: &'v [Vip], name: &str) -> Result<&'v Vip, Failure> {
+    find(vips, name).ok_or_else(|| {
         Failure::Refused(format!(
             "no VIP has the name or address {name:?}; `buoy vip list` shows all"
         ))
-    })?;
+    })
+}
+
+fn one(vips: &[Vip], name: &str) -> Result<View, Failure> {
+    let vip = find_or_say(vips, name)?;
+    Ok(View {
+        value: json::vip(vip),
+        text: render_vip(vip),
+    })
+}
+
+async fn show(node: &Node, name: &str, out: &mut Output) -> Result<Verdict, Failure> {
+    let vips = all(node).await?.vips;
+    let vip = find_or_say(&vips, name)?;
     out.either(|| json::vip(vip), || render_vip(vip))?;
     Ok(Verdict::fine_if(vip_is_healthy(vip)))
 }

@@ -1,6 +1,7 @@
 //! `buoy vip put`: declares VIPs by a file or by options.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -31,22 +32,74 @@ pub fn declared(args: &PutArgs) -> Result<Vec<VipSpec>, Failure> {
 
 /// Declares the VIPs.
 pub async fn run(node: &Node, vips: Vec<VipSpec>, out: &mut Output) -> Result<Verdict, Failure> {
-    for step in order(vips) {
-        let name = step.vip.name.clone();
-        let request = PutVipRequest {
-            vip: Some(v1::VipSpec::from(&step.vip)),
-        };
-        let done = node.answer(node.cluster().put_vip(request)).await?;
-        if step.complete {
-            let value = json!({ "vip": name, "revision": done.revision });
-            if out.json {
-                out.line(&value)?;
-            } else {
-                out.text(&format!("VIP {name} is declared"))?;
+    let put = |step: &Step| {
+        let vip = Some(v1::VipSpec::from(&step.vip));
+        let mut cluster = node.cluster();
+        async move {
+            let call = cluster.put_vip(PutVipRequest { vip });
+            node.answer(call).await.map(|done| done.revision)
+        }
+    };
+    let done = put_all(&order(vips), put).await?;
+    out.either(
+        || {
+            let one =
+                |(vip, revision): &(VipName, u64)| json!({ "vip": vip, "revision": revision });
+            done.iter().map(one).collect()
+        },
+        || {
+            let lines = done.iter().map(|(vip, _)| format!("VIP {vip} is declared"));
+            lines.collect::<Vec<_>>().join("\n")
+        },
+    )?;
+    Ok(Verdict::Fine)
+}
+
+/// Takes the steps, and answers with the VIPs that are declared and their revisions. A failure says what
+/// was declared before it: that stays.
+async fn put_all<F: Future<Output = Result<u64, Failure>>>(
+    steps: &[Step],
+    put: impl Fn(&Step) -> F,
+) -> Result<Vec<(VipName, u64)>, Failure> {
+    let mut done: Vec<(VipName, u64)> = Vec::new();
+    for step in steps {
+        let name = &step.vip.name;
+        let revision = put(step).await.map_err(|e| {
+            let several = steps.len() > 1;
+            let words = |m: String| match several {
+                true => format!("VIP {name}: {m}{}", kept(steps, &done)),
+                false => m,
+            };
+            match e {
+                Failure::Refused(m) => Failure::Refused(words(m)),
+                Failure::Usage(m) => Failure::Usage(words(m)),
+                Failure::Unreachable(m) => Failure::Unreachable(words(m)),
+                Failure::NobodyReads => Failure::NobodyReads,
             }
+        })?;
+        if step.complete {
+            done.push((name.clone(), revision));
         }
     }
-    Ok(Verdict::Fine)
+    Ok(done)
+}
+
+/// What of a file is in the cluster after a failure.
+fn kept(steps: &[Step], done: &[(VipName, u64)]) -> String {
+    let names: Vec<&str> = done.iter().map(|(vip, _)| vip.as_str()).collect();
+    let missing: Vec<&str> = steps
+        .iter()
+        .filter(|s| s.complete && !names.contains(&s.vip.name.as_str()))
+        .map(|s| s.vip.name.as_str())
+        .collect();
+    let names = match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    };
+    format!(
+        "\n  declared before that, and kept: {names}; not, or not entirely: {}; the command can be given again",
+        missing.join(", ")
+    )
 }
 
 fn wrong_file(errors: ConfigErrors) -> Failure {
@@ -180,6 +233,34 @@ mod tests {
                 ..PlacementSpec::default()
             },
         }
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_what_is_done_already() {
+        let steps = order(vec![
+            vip("a", &[], &[]),
+            vip("b", &[], &[]),
+            vip("c", &[], &[]),
+        ]);
+        let all = put_all(&steps, |_| async { Ok(7) }).await.unwrap();
+        assert_eq!(all.len(), 3);
+        let failure = put_all(&steps, |step| {
+            let fails = step.vip.name.as_str() == "b";
+            async move {
+                match fails {
+                    true => Err(Failure::Refused("no".into())),
+                    false => Ok(7),
+                }
+            }
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(failure.code(), 1);
+        let said = failure.message();
+        assert!(
+            said.starts_with("VIP b: no") && said.contains("kept: a; not, or not entirely: b, c"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -91,6 +91,17 @@ fn a_strange_data_directory_or_file_is_refused() {
         "{ran:?}"
     );
 
+    // At a first start a VIP outside its network is refused for good; later the file's VIPs mean nothing.
+    let outside = config.replace("192.168.192.13/24", "10.99.0.13/24");
+    assert_ne!(outside, config);
+    let first = outside.replace(
+        &place.join("data").display().to_string(),
+        &place.join("data3").display().to_string(),
+    );
+    let ran = cluster.refused("n3", &first.replace("role = \"witness\"", ""));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("10.99.0.13 is outside"), "{ran:?}");
+
     let interface = config.replace("interface = \"eth0\"", "interface = \"eth9\"");
     let ran = cluster.buoy("n3", &["status"]);
     assert_eq!(ran.code, 3, "{ran:?}");
@@ -186,10 +197,21 @@ impl Watcher {
         Watcher { child, lines }
     }
 
-    fn next(&self) -> Value {
+    fn line(&self) -> Value {
         let value = self.lines.recv_timeout(LIMIT).expect("an event arrives");
-        assert!(value.is_object(), "no JSON: {value}");
+        assert!(!value.is_string(), "no JSON: {value}");
         value
+    }
+
+    fn next(&self) -> Value {
+        let value = self.line();
+        assert!(value.is_object(), "no event: {value}");
+        value
+    }
+
+    /// Reads on until a line is as wanted.
+    fn until(&self, wanted: impl Fn(&Value) -> bool) {
+        while !wanted(&self.line()) {}
     }
 
     /// The next assignments of web-a, one for each of `owners`; revisions and epochs grow.
@@ -246,11 +268,32 @@ fn watchers_see_every_move_in_order() {
     let last = history.next();
     assert_eq!(last["to"], "n1", "{last}");
 
+    let nodes = Watcher::start(&cluster, "n3", &["node", "list", "--watch", "--json"]);
+    let vip = Watcher::start(
+        &cluster,
+        "n3",
+        &["vip", "show", "web-a", "--watch", "--json"],
+    );
+    let drained = |list: &Value, is: bool| {
+        let list = list.as_array().unwrap();
+        list.len() == 3 && list.iter().any(|n| !n["drained"].is_null()) == is
+    };
+    nodes.until(|l| drained(l, false));
+    cluster.ok("n1", &["node", "drain", "n2"]);
+    nodes.until(|l| drained(l, true));
+    cluster.ok("n1", &["node", "undrain", "n2"]);
+    nodes.until(|l| drained(l, false));
+    vip.until(|v| v["owner"] == "n1");
+
     let way = ["n2", "n1", "n2", "n1"];
     for node in way {
         cluster.ok("n1", &["vip", "move", "web-a", "--to", node]);
     }
     list.moves(&way, revision);
     history.moves(&way, last["revision"].as_u64().unwrap());
+    for node in ["n2", "n1"] {
+        cluster.ok("n1", &["vip", "move", "web-a", "--to", node]);
+        vip.until(|v| v["owner"] == node);
+    }
     cluster.never_dual();
 }

@@ -14,7 +14,7 @@ mod address;
 mod cluster;
 
 pub use cluster::validate_all;
-pub(crate) use cluster::{check_group, check_node, clash, node_address, references};
+pub(crate) use cluster::{check_group, check_node, clashes, node_address, references};
 
 /// Longest name of a network interface, in bytes (Linux IFNAMSIZ without the closing zero).
 pub const MAX_INTERFACE_NAME: usize = 15;
@@ -175,7 +175,7 @@ impl VipSpec {
             refuse(
                 "priority".into(),
                 format!("{n} nodes are listed, expected at most {MAX_NODES}"),
-                "",
+                "list nodes of the cluster only; a node that is not listed has priority 100",
             );
         }
         for (node, priority) in p.priority.iter().filter(|(_, p)| **p > MAX_PRIORITY) {
@@ -225,7 +225,7 @@ impl VipSpec {
                 refuse(
                     field,
                     format!("{n} VIPs are listed, expected at most {MAX_RELATIONS}"),
-                    "",
+                    "name fewer VIPs",
                 );
             }
             if names.contains(&self.name) {

@@ -16,7 +16,7 @@ pub(super) async fn status(context: &ApiContext) -> StatusResponse {
     let quorum = quorum(&look, &raft);
     let nodes = nodes(&look, &state, &raft);
     let vips: Vec<v1::Vip> = state.vips.values().map(|v| look.vip(&state, v)).collect();
-    let problems = problems(&look, &state, &raft, &quorum, &nodes, &vips);
+    let problems = problems(&state, &raft, &quorum, &nodes, &vips);
     StatusResponse {
         cluster: context.pool.cluster().to_owned(),
         answered_by: Some(node_ref(context, &state, context.me)),
@@ -121,7 +121,6 @@ fn node(
 
 /// What is wrong, the worst first.
 fn problems(
-    look: &Look<'_>,
     state: &State,
     raft: &RaftView,
     quorum: &Quorum,
@@ -163,12 +162,6 @@ fn problems(
     if quorum.voters > 0 && quorum.ok && !state.bootstrapped {
         problems.push(
             "the first leader has not written the configuration's nodes and VIPs yet".to_owned(),
-        );
-    }
-    if look.context.pool.tls().is_insecure() {
-        problems.push(
-            "connections are neither encrypted nor authenticated (`insecure = true`): set [tls]"
-                .to_owned(),
         );
     }
     problems

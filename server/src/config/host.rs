@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use buoy_core::spec::Role;
+use buoy_core::spec::{Role, VipAddress};
 use ipnet::IpNet;
 
 use super::Config;
@@ -18,11 +18,11 @@ pub struct HostInterface {
     pub prefixes: Vec<IpNet>,
 }
 
-/// Checks that every VIP that this node may own lies within a prefix of its interface. Returns things
-/// to know: interfaces that do not exist (yet).
+/// Checks that every VIP that this node may own lies within a prefix of its interface, and that its own
+/// prefix is not the wider one. Returns things to know: interfaces that do not exist or have no address (yet).
 ///
 /// # Errors
-/// VIPs outside every prefix, with their place in the file.
+/// VIPs outside every prefix, or with too wide a prefix, with their place in the file.
 pub fn check_against_host(
     config: &Config,
     interfaces: &[HostInterface],
@@ -63,26 +63,84 @@ pub fn check_against_host(
                 .unwrap_or_default()
         };
         for (k, address) in vip.addresses.iter().enumerate() {
-            if prefixes.iter().any(|p| p.contains(&address.ip)) {
-                continue;
+            match fit(address, &prefixes) {
+                Fit::Fits => {}
+                Fit::NoAddress => notes.push(format!(
+                    "{} has no {} address (yet): VIP {} cannot be up here until it has one of the network of {}",
+                    vip.interface,
+                    family(address.ip),
+                    vip.name,
+                    address.ip
+                )),
+                Fit::Outside => problems.push(
+                    Problem::new(
+                        place(&format!("addresses[{k}]")),
+                        format!("{} is outside every prefix of {}", address.ip, vip.interface),
+                        networks(&vip.interface, address.ip, &prefixes),
+                    )
+                    .other(place("interface"), "the interface")
+                    .hint("neighbours would not find it there: correct the address or the interface, or give the interface an address of that network first"),
+                ),
+                Fit::TooWide(own) => problems.push(
+                    Problem::new(
+                        place(&format!("addresses[{k}]")),
+                        format!("{}/{} is wider than the network of {}", address.ip, address.prefix, vip.interface),
+                        format!("{} has {}", vip.interface, own.trunc()),
+                    )
+                    .hint(format!(
+                        "the owner would send packets for other networks out there: write {0}/{1}, or {0} alone",
+                        address.ip,
+                        own.prefix_len()
+                    )),
+                ),
             }
-            problems.push(
-                Problem::new(
-                    place(&format!("addresses[{k}]")),
-                    format!("{} is outside every prefix of {}", address.ip, vip.interface),
-                    expected(&vip.interface, address.ip, &prefixes),
-                )
-                .other(place("interface"), "the interface")
-                .hint("neighbours would not find it there: correct the address or the interface, or give the interface an address of that network first"),
-            );
         }
     }
     problems.into_errors(&config.source)?;
     Ok(notes)
 }
 
-fn expected(interface: &str, ip: IpAddr, prefixes: &[IpNet]) -> String {
-    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+/// How an address suits the prefixes of its interface.
+enum Fit {
+    /// It lies within one of them.
+    Fits,
+    /// The interface has no address of its family that could tell.
+    NoAddress,
+    /// It lies outside all of them.
+    Outside,
+    /// It lies within this one, and brings a wider prefix of its own.
+    TooWide(IpNet),
+}
+
+fn fit(address: &VipAddress, prefixes: &[IpNet]) -> Fit {
+    let around = prefixes.iter().filter(|p| p.contains(&address.ip));
+    if let Some(widest) = around.min_by_key(|p| p.prefix_len()) {
+        return match address.prefix < widest.prefix_len() {
+            true => Fit::TooWide(*widest),
+            false => Fit::Fits,
+        };
+    }
+    // IPv6 interfaces have a link-local address long before they have another one.
+    let tells = |p: &IpNet| {
+        p.addr().is_ipv4() == address.ip.is_ipv4()
+            && (!is_link_local(p.addr()) || is_link_local(address.ip))
+    };
+    match prefixes.iter().any(tells) {
+        true => Fit::Outside,
+        false => Fit::NoAddress,
+    }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// The networks that an interface has, of the family of `ip`.
+fn networks(interface: &str, ip: IpAddr, prefixes: &[IpNet]) -> String {
     let mut networks: Vec<String> = prefixes
         .iter()
         .filter(|p| p.addr().is_ipv4() == ip.is_ipv4())
@@ -90,9 +148,6 @@ fn expected(interface: &str, ip: IpAddr, prefixes: &[IpNet]) -> String {
         .collect();
     networks.sort();
     networks.dedup();
-    if networks.is_empty() {
-        return format!("{interface} has no {family} address");
-    }
     format!("{interface} has {}", networks.join(", "))
 }
 

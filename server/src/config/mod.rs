@@ -1,12 +1,14 @@
 //! The node's configuration file: read, checked, and refused with place, reason and hint.
 
 mod cluster;
+mod contents;
 mod host;
 mod page;
 mod places;
 mod problem;
 mod reload;
 pub mod schema;
+mod stored;
 mod table;
 mod timing;
 mod value;
@@ -22,10 +24,12 @@ use buoy_core::spec::timing::{Profile, Timing};
 use buoy_core::spec::{NodeSpec, Role, VipSpec};
 use toml::de::DeTable;
 
+pub use contents::Contents;
 pub use host::{HostInterface, check_against_host, interfaces};
 pub use page::{EXAMPLE, configuration_page};
 pub use problem::{ConfigErrors, MAX_PROBLEMS, Problem, Source};
 pub use reload::{Change, Reload};
+pub use stored::differences;
 pub use value::{MAX_DURATION, format_duration, parse_duration, parse_socket};
 
 use places::{Judged, Places};
@@ -34,13 +38,17 @@ use table::Table;
 
 /// Default of `node.data_dir`.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/buoy";
+/// What `node.fence = "userspace-only"` means: addresses live 3 s, and the kernel looks at that in whole
+/// seconds and some.
+pub const WITHOUT_GATE: &str =
+    "a stopped or killed daemon goes on answering for its VIPs for up to 3.5 s";
 /// Largest configuration file, in bytes.
 pub const MAX_FILE: u64 = 8 << 20;
 
 /// Which gate in the kernel enforces the leases (`node.fence`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Fence {
-    /// The strongest that this kernel has; without one, no start.
+    /// The strongest that Buoy has: today that is eBPF. Without one, no start.
     #[default]
     Auto,
     /// eBPF or no start.
@@ -243,6 +251,7 @@ fn required<'a>(root: &Table<'a>, name: &str, problems: &mut Problems) -> Option
         );
         problems.push(
             problem
+                .expected(format!("a table [{name}]"))
                 .hint(format!(
                     "add `[{name}]`; docs/configuration.md has an example"
                 ))

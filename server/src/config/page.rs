@@ -81,7 +81,9 @@ const RELOAD: &str = "
 ## Changing a running daemon
 
 After `systemctl reload buoy` (SIGHUP) the daemon reads its file again. It takes over `log.level`, and
-names in its log every other key that differs, with the old and the new value: those need a restart.
+names in its log every other key that differs, with the old and the new value: those need a restart, and
+so do certificates with new content under the old path, which it names as well.
 VIPs are never taken from the file again after the first start of the cluster: use `buoy vip put` and
-`buoy vip delete`. Nodes of a running cluster cannot be changed by the file either.
+`buoy vip delete`. Nodes of a running cluster cannot be changed by the file either, nor by a restart; at
+each start the log names every difference between the file and the cluster.
 ";

@@ -88,8 +88,10 @@ impl fmt::Debug for Source {
 pub struct Problem {
     /// What is wrong.
     pub message: String,
-    /// What was expected, shown at the place.
-    pub expected: String,
+    /// What was expected; `None` where the message says it all.
+    pub expected: Option<String>,
+    /// What is there instead; `None` where that is the message.
+    pub found: Option<String>,
     /// What to do.
     pub hint: Option<String>,
     /// Bytes of the text that it is about.
@@ -102,15 +104,22 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem at `span`.
+    /// A problem at `span`. `there` is what was expected, if it begins with that word, else what is there;
+    /// empty: neither.
     pub fn new(
         span: Range<usize>,
         message: impl Into<String>,
-        expected: impl Into<String>,
+        there: impl Into<String>,
     ) -> Problem {
+        let there: String = there.into();
+        let (expected, found) = match there.strip_prefix("expected ") {
+            Some(expected) => (Some(expected.to_owned()), None),
+            None => (None, (!there.is_empty()).then_some(there)),
+        };
         Problem {
             message: message.into(),
-            expected: expected.into(),
+            expected,
+            found,
             hint: None,
             span,
             other: None,
@@ -123,6 +132,21 @@ impl Problem {
     pub(super) fn absence(mut self) -> Problem {
         self.absence = true;
         self
+    }
+
+    /// With what was expected, where the place shows what is there.
+    pub fn expected(mut self, what: impl Into<String>) -> Problem {
+        self.expected = Some(what.into());
+        self
+    }
+
+    /// What is shown at the place.
+    pub fn label(&self) -> String {
+        match (&self.found, &self.expected) {
+            (Some(found), _) => found.clone(),
+            (None, Some(expected)) => format!("expected {expected}"),
+            (None, None) => "not accepted".to_owned(),
+        }
     }
 
     /// With what to do about it.
@@ -167,7 +191,7 @@ impl Diagnostic for Problem {
         let label = |text: &str, span: &Range<usize>| {
             LabeledSpan::new(Some(text.to_owned()), span.start, span.len())
         };
-        let main = LabeledSpan::new_primary_with_span(Some(self.expected.clone()), {
+        let main = LabeledSpan::new_primary_with_span(Some(self.label()), {
             let length = self.span.len();
             (self.span.start, length)
         });
@@ -198,6 +222,11 @@ impl ConfigErrors {
     /// How many there are, also those that were not kept.
     pub fn count(&self) -> usize {
         self.problems.len() + self.dropped
+    }
+
+    /// The file could not be read at all, so nothing is known about its content.
+    pub fn is_unreadable(&self) -> bool {
+        self.problems.iter().all(|p| p.source.is_none())
     }
 
     /// For people: every problem with its line underlined, then how many there are.
@@ -328,7 +357,8 @@ fn syntax_problem(text: &str, place: Range<usize>, message: &str) -> Problem {
                 place,
                 format!("`{word}` stands twice in this table"),
                 "expected once",
-            );
+            )
+            .hint("remove one of the two lines");
         }
         return Problem::new(
             place,

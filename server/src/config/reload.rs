@@ -1,6 +1,7 @@
 //! What SIGHUP can take over from a changed file, and what needs a restart or a command.
 
 use super::Config;
+use super::stored::{NODES_STAY, show_node};
 use super::timing::entries;
 
 /// One setting that differs.
@@ -50,6 +51,12 @@ impl Config {
             let change = Change { key, old, new };
             if change.key == "log.level" {
                 reload.can_apply.push(change);
+            } else if change.key.starts_with("cluster.node[") {
+                reload.ignored.push(format!("{change}: {NODES_STAY}"));
+            } else if ["cluster.name", "node.name"].contains(&change.key.as_str()) {
+                reload.ignored.push(format!(
+                    "{change}: a data directory belongs to one node of one cluster, so that a restart with this file is refused; undo the change, or give the new node or cluster an empty node.data_dir"
+                ));
             } else {
                 reload.needs_restart.push(change);
             }
@@ -71,15 +78,7 @@ impl Config {
         add("cluster.name", self.cluster.clone());
         add("cluster.insecure", self.insecure.to_string());
         for n in &self.nodes {
-            let role = if n.role == buoy_core::spec::Role::Witness {
-                "witness"
-            } else {
-                "member"
-            };
-            add(
-                &format!("cluster.node[{}]", n.id),
-                format!("{} {} {role}", n.name, n.address),
-            );
+            add(&format!("cluster.node[{}]", n.id), show_node(n));
         }
         add("node.name", self.me.name.to_string());
         add("node.data_dir", self.data_dir.display().to_string());

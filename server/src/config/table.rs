@@ -79,6 +79,7 @@ impl<'a> Table<'a> {
             format!("unknown key `{}` in {header}", printable(name)),
             "not a key of this table",
         )
+        .expected(format!("one of {}", list(&known)))
         .hint(hint)
     }
 
@@ -126,15 +127,25 @@ impl<'a> Table<'a> {
     }
 
     fn wrong_type(&self, name: &str, value: &Value<'_>) -> Problem {
-        let (what, example) = self
-            .key(name)
-            .map_or((String::new(), ""), |k| (k.kind.describe(), k.example));
+        let what = self.described(name);
         Problem::new(
             value.span(),
             format!("`{}` must be {what}", self.path_of(name)),
             format!("this is {}", describe(value.get_ref())),
         )
-        .hint(format!("write it as in `{example}`"))
+        .expected(what)
+        .hint(self.as_in(name))
+    }
+
+    fn described(&self, name: &str) -> String {
+        self.key(name)
+            .map_or_else(String::new, |k| k.kind.describe())
+    }
+
+    /// The hint where there is no better one.
+    pub fn as_in(&self, name: &str) -> String {
+        let example = self.key(name).map_or("", |k| k.example);
+        format!("write it as in `{example}`")
     }
 
     fn take<T>(
@@ -170,11 +181,15 @@ impl<'a> Table<'a> {
         if (min..=max).contains(&found.value) {
             return Some(found);
         }
-        problems.push(Problem::new(
-            found.span,
-            format!("`{}` is out of range", self.path_of(name)),
-            format!("expected {}", Kind::Number { min, max }.describe()),
-        ));
+        let range = Kind::Number { min, max }.describe();
+        problems.push(
+            Problem::new(
+                found.span,
+                format!("`{}` is out of range", self.path_of(name)),
+                format!("expected {range}"),
+            )
+            .hint(self.as_in(name)),
+        );
         None
     }
 
@@ -216,11 +231,14 @@ impl<'a> Table<'a> {
             ),
             format!("expected {}", key.kind.describe()),
         );
-        if let Kind::Word(words) = key.kind
-            && let Some(near) = closest(text.value, words)
-        {
-            problem = problem.hint(format!("did you mean \"{near}\"?"));
-        }
+        let near = match key.kind {
+            Kind::Word(words) => closest(text.value, words),
+            _ => None,
+        };
+        problem = problem.hint(match near {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => self.as_in(name),
+        });
         problems.push(problem);
         None
     }
@@ -238,11 +256,15 @@ impl<'a> Table<'a> {
                 Some(text) => texts.items.push(At::new(text, item.span())),
                 None => {
                     texts.complete = false;
-                    problems.push(Problem::new(
-                        item.span(),
-                        format!("`{}` is a list of texts", self.path_of(name)),
-                        format!("this is {}", describe(item.get_ref())),
-                    ));
+                    problems.push(
+                        Problem::new(
+                            item.span(),
+                            format!("`{}` is a list of texts", self.path_of(name)),
+                            format!("this is {}", describe(item.get_ref())),
+                        )
+                        .expected("text")
+                        .hint(self.as_in(name)),
+                    );
                 }
             }
         }
@@ -276,6 +298,7 @@ impl<'a> Table<'a> {
                     format!("`{path}` must be a table"),
                     format!("this is {}", describe(value.get_ref())),
                 )
+                .expected("a table")
                 .hint(format!("write it as `[{path}]` with its keys below")),
             );
             return None;
@@ -296,6 +319,7 @@ impl<'a> Table<'a> {
                     format!("`{path}` must be a list of tables"),
                     format!("this is {}", describe(value.get_ref())),
                 )
+                .expected("a list of tables")
                 .hint(format!(
                     "write each of them as `[[{path}]]` (two brackets) with its keys below"
                 )),
@@ -321,7 +345,12 @@ impl<'a> Table<'a> {
     /// A problem with a value of the right type.
     pub fn refused(&self, name: &str, span: Range<usize>, why: &str) -> Problem {
         let (what, expected) = split_expected(why);
-        Problem::new(span, format!("`{}`: {what}", self.path_of(name)), expected)
+        let problem = Problem::new(span, format!("`{}`: {what}", self.path_of(name)), expected);
+        let problem = match problem.expected {
+            Some(_) => problem,
+            None => problem.expected(self.described(name)),
+        };
+        problem.hint(self.as_in(name))
     }
 }
 

@@ -24,11 +24,14 @@ pub(super) fn read_vips(
 ) -> Vec<VipSpec> {
     let tables = root.tables("vip", problems);
     if let Some(extra) = tables.get(MAX_VIPS) {
-        problems.push(Problem::new(
-            extra.span.clone(),
-            format!("{} VIPs are too many", tables.len()),
-            format!("a cluster has at most {MAX_VIPS}"),
-        ));
+        problems.push(
+            Problem::new(
+                extra.span.clone(),
+                format!("{} VIPs are too many", tables.len()),
+                format!("expected at most {MAX_VIPS} in a cluster"),
+            )
+            .hint("put addresses that move together into one VIP, or form a second cluster"),
+        );
     }
     let mut vips = Vec::new();
     for table in tables.iter().take(MAX_VIPS) {
@@ -169,14 +172,18 @@ impl Reader<'_, '_> {
                 Some(n) => {
                     priorities.insert(node, n);
                 }
-                None => self.problems.push(Problem::new(
-                    value.span(),
-                    format!("the priority of node {node} must be a whole number, 0 to 254"),
-                    match value.get_ref() {
-                        toml::de::DeValue::Integer(_) => "out of range",
-                        other => describe(other),
-                    },
-                )),
+                None => self.problems.push(
+                    Problem::new(
+                        value.span(),
+                        format!("the priority of node {node} must be a whole number, 0 to 254"),
+                        match value.get_ref() {
+                            toml::de::DeValue::Integer(_) => "out of range".to_owned(),
+                            other => format!("this is {}", describe(other)),
+                        },
+                    )
+                    .expected("a whole number, 0 to 254")
+                    .hint(table.as_in("priority")),
+                ),
             }
         }
         priorities

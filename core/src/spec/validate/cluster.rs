@@ -21,7 +21,7 @@ pub fn validate_all(vips: &[VipSpec], nodes: &[NodeSpec]) -> Vec<SpecError> {
                 "{} VIPs are declared, expected at most {MAX_VIPS}",
                 vips.len()
             ),
-            "",
+            "put addresses that move together into one VIP, or form a second cluster",
         ));
     }
     let mut places: BTreeMap<&VipName, usize> = BTreeMap::new();
@@ -63,7 +63,7 @@ fn check_nodes(nodes: &[NodeSpec], found: &mut Vec<SpecError>) {
             if nodes.is_empty() {
                 "list every node of the cluster; three are a good number"
             } else {
-                ""
+                "remove some; five voters survive two failures"
             },
         ));
         return;
@@ -93,12 +93,10 @@ fn check_nodes(nodes: &[NodeSpec], found: &mut Vec<SpecError>) {
             found.push(e.within(&format!("nodes[{i}]")));
         }
         for (j, other) in nodes[..i].iter().enumerate() {
-            if let Some(e) = clash(n, other) {
-                found.push(
-                    e.within(&format!("nodes[{i}]"))
-                        .seen_in(&format!("nodes[{j}]")),
-                );
-            }
+            found.extend(clashes(n, other).into_iter().map(|e| {
+                e.within(&format!("nodes[{i}]"))
+                    .seen_in(&format!("nodes[{j}]"))
+            }));
         }
     }
 }
@@ -130,39 +128,45 @@ pub(crate) fn check_node(n: &NodeSpec) -> Option<SpecError> {
     None
 }
 
-/// What two different nodes may not have in common.
-pub(crate) fn clash(n: &NodeSpec, other: &NodeSpec) -> Option<SpecError> {
+/// Everything that two different nodes may not have in common, and have.
+pub(crate) fn clashes(n: &NodeSpec, other: &NodeSpec) -> Vec<SpecError> {
     let (name, than) = (&n.name, &other.name);
+    let mut found = Vec::new();
     if n.id == other.id {
-        let message = format!("node {name} has the same id {} as node {than}", n.id);
-        Some(SpecError::error(
+        found.push(SpecError::error(
             "id",
-            message,
+            format!("node {name} has the same id {} as node {than}", n.id),
             "give each node an id of its own, never used before",
-        ))
-    } else if n.name == other.name {
-        let message = format!(
-            "node {} has the same name {name} as node {}",
-            n.id, other.id
-        );
-        Some(SpecError::error(
-            "name",
-            message,
-            "give each node a name of its own",
-        ))
-    } else if n.address == other.address {
-        let message = format!(
-            "node {name} has the same address {} as node {than}",
-            n.address
-        );
-        Some(SpecError::error(
-            "address",
-            message,
-            "give each node an address of its own",
-        ))
-    } else {
-        None
+        ));
     }
+    if n.name == other.name {
+        found.push(SpecError::error(
+            "name",
+            format!(
+                "node {} has the same name {name} as node {}",
+                n.id, other.id
+            ),
+            "give each node a name of its own",
+        ));
+    }
+    let (ip, port) = (n.address.ip(), n.address.port());
+    if n.address == other.address {
+        found.push(SpecError::error(
+            "address",
+            format!(
+                "node {name} has the same address {} as node {than}",
+                n.address
+            ),
+            "give each node an address of its own",
+        ));
+    } else if ip == other.address.ip() && !ip.is_loopback() {
+        found.push(SpecError::error(
+            "address",
+            format!("node {name} has the same address {ip} as node {than}, only with another port {port}"),
+            "two nodes on one machine fail together, and undo each other's VIPs: give each node a machine of its own",
+        ));
+    }
+    found
 }
 
 fn check_addresses(vips: &[VipSpec], nodes: &[NodeSpec], found: &mut Vec<SpecError>) {

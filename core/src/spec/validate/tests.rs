@@ -305,6 +305,11 @@ fn each_rule_of_a_cluster() {
             "nodes[2].address",
             "same address 10.0.0.2:7400 as node n2",
         ),
+        (
+            |_, n| n[2].address = (n[1].address.ip(), 7500).into(),
+            "nodes[2].address",
+            "same address 10.0.0.2 as node n2, only with another port 7500",
+        ),
         (|_, n| n[0].id.0 = 0, "nodes[0].id", "expected 1 or larger"),
         (
             |_, n| n[0].address.set_port(0),
@@ -396,4 +401,15 @@ fn groups_that_cannot_be() {
         "{}",
         found[0]
     );
+}
+
+#[test]
+fn nodes_that_clash_in_several_ways_are_told_all_of_them() {
+    let mut nodes = three();
+    nodes[1].id = nodes[0].id;
+    nodes[1].name = nodes[0].name.clone();
+    nodes[1].address = nodes[0].address;
+    let found = validate_all(&[], &nodes);
+    let fields: Vec<&str> = found.iter().map(|e| e.field.as_str()).collect();
+    assert_eq!(fields, ["nodes[1].id", "nodes[1].name", "nodes[1].address"]);
 }

@@ -3,7 +3,7 @@
 use super::super::{Event, EventKind, Node, Rejection, Settings};
 use super::{Change, clip, join};
 use crate::ids::NodeId;
-use crate::spec::validate::{check_node, clash};
+use crate::spec::validate::{check_node, clashes};
 use crate::spec::{MAX_NODES, NodeSpec, Role, Severity, VipSpec, validate_all};
 
 impl Change<'_> {
@@ -59,7 +59,7 @@ impl Change<'_> {
                 .map(|n| &n.spec)
                 .filter(|n| n.id != spec.id)
         };
-        if let Some(e) = others().find_map(|o| clash(spec, o)) {
+        if let Some(e) = others().find_map(|o| clashes(spec, o).into_iter().next()) {
             return Err(Rejection::conflict(e.to_string()));
         }
         if let Some(vip) = self.state.addresses.get(&spec.address.ip()) {

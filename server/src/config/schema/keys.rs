@@ -131,7 +131,7 @@ pub const SECTIONS: &[Section] = &[
                 Word(&["auto", "ebpf", "userspace-only"]),
                 Default("\"auto\""),
                 "fence = \"ebpf\"",
-                "Which gate in the kernel enforces the leases. `auto` takes the strongest that this kernel has and refuses to start without one; `ebpf` insists on eBPF; `userspace-only` does without a gate: a stopped daemon may then go on answering for its VIPs for up to 3.5 s. Not for production.",
+                "Which gate in the kernel enforces the leases. `auto` takes the strongest that there is, which today is always eBPF; `ebpf` insists on eBPF, whatever comes later; neither starts without its gate. `userspace-only` does without one: a stopped or killed daemon goes on answering for its VIPs for up to 3.5 s, beside the new owner. Not for production.",
             ),
         ],
         tables: &[],
