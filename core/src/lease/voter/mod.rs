@@ -21,8 +21,11 @@
 //!   the next membership. A view loaded *before* the renewal was sent would break this, and with it S1;
 //!   that is why every renewal brings its own.
 //!
-//! A pushed answer counts from the send time of the renewal that asked, so the same arguments hold with
-//! any later reading, and with the view that came with that renewal or a newer one.
+//! A pushed answer counts from the send time of the renewal that asked, and so does the promise behind
+//! it: it lasts `L_voter` from the reading that came with that renewal, not from the push. So S3 holds
+//! as above, with the view that came with that renewal or a newer one. Only a renewal prolongs a
+//! promise; neither an append to the log nor an address that became free prolongs those of a session
+//! that has fallen silent, which would delay the takeover of its addresses.
 //!
 //! # Order of rules 3 and 4
 //!

@@ -34,7 +34,11 @@ fn a_longer_promise_waits_for_the_disk() {
     assert!(asks(&rig.send(1_300, longer(4, 600))));
     let pushed = rig.handle(1_310, VoterEvent::MaxRaised(needed));
     assert_eq!(short(&answer_to(&pushed, s, 4).unwrap(), &[(1, 5)]), ["G"]);
-    assert_eq!(rig.promises(1_310), [(1, 2, 5, 1_310 + 626)]);
+    assert_eq!(
+        rig.promises(1_310),
+        [(1, 2, 5, 1_300 + 626)],
+        "from the renewal, not from the push"
+    );
     assert_eq!(rig.voter.max_promise(), needed);
 }
 
