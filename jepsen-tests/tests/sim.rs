@@ -165,9 +165,11 @@ finds! {
     finds_learners_in_the_majority: LearnersCount, [S1, S3], Faults::ALL, 50;
     finds_a_gate_written_with_relative_time: RelativeGate, [S1], PAUSES, 300;
     finds_a_claim_that_is_not_applied: ClaimsUnapplied, [Rule], Faults::ALL, 20;
-    finds_memberships_without_a_wait: NoMembershipWait, [S1], Faults::ALL, 200;
+    finds_memberships_without_a_wait: NoMembershipWait, [S1, S6], MEMBERSHIPS, 50;
     finds_a_stale_view: StaleView, [S1, S6], MEMBERSHIPS, 300;
     finds_a_promise_that_is_not_on_disk: PromisesBeforeDisk, [S1, S3], LENGTHS, 4_000;
+    finds_an_address_before_the_gate: AddressBeforeGate, [S4], Faults::NONE, 1;
+    finds_an_announcement_before_the_address: AnnounceBeforeAddress, [S4], Faults::NONE, 1;
     finds_a_release_before_the_gate_is_shut: ReleasedBeforeShut, [S1, S4], Faults::ALL, 20;
 }
 

@@ -34,11 +34,15 @@ pub enum Bug {
     ReleasedBeforeShut,
     /// Longer promises are made before the disk knows of them.
     PromisesBeforeDisk,
+    /// The addresses are added before the gate is open for them.
+    AddressBeforeGate,
+    /// The neighbours are told of addresses that are not there yet.
+    AnnounceBeforeAddress,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 16] = [
         Bug::NoQuarantine,
         Bug::CountedFromReceipt,
         Bug::CountedFromPush,
@@ -53,6 +57,8 @@ impl Bug {
         Bug::StaleView,
         Bug::ReleasedBeforeShut,
         Bug::PromisesBeforeDisk,
+        Bug::AddressBeforeGate,
+        Bug::AnnounceBeforeAddress,
     ];
 
     /// Its name on the command line.
@@ -72,6 +78,8 @@ impl Bug {
             Bug::StaleView => "stale-view",
             Bug::ReleasedBeforeShut => "released-before-shut",
             Bug::PromisesBeforeDisk => "promises-before-disk",
+            Bug::AddressBeforeGate => "address-before-gate",
+            Bug::AnnounceBeforeAddress => "announce-before-address",
         }
     }
 }
@@ -100,7 +108,7 @@ pub enum Invariant {
     S2,
     /// No deadline is later than the promises that it rests on.
     S3,
-    /// Gate before address; gate shut before release.
+    /// Gate before address before announcement; the reverse, and then the release, going down.
     S4,
     /// No lease that was counted under a membership outlives the wait after the next one.
     S6,

@@ -7,6 +7,7 @@
 //! two steps: reading the clock, loading the view of the log, deciding, each single effect.
 
 pub mod bugs;
+pub mod carrier;
 pub mod check;
 pub mod clock;
 pub mod config;
@@ -21,6 +22,7 @@ mod process;
 pub mod raft;
 pub mod rng;
 mod settle;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -94,6 +96,8 @@ enum Event {
         generation: u64,
         length: Duration,
     },
+    /// The kernel does what it was asked for.
+    Netlink { n: usize, generation: u64 },
     /// Committed entries get applied.
     Apply { n: usize, generation: u64 },
     /// A stopped process goes on.
@@ -185,6 +189,8 @@ impl Sim {
             raft: Raft::new(first.clone()),
             durable_max: Duration::ZERO,
             gate: Gate::new(),
+            addresses: BTreeSet::new(),
+            announced: BTreeSet::new(),
             process: None,
             generation: 0,
         };
@@ -302,6 +308,7 @@ impl Sim {
                 self.nodes[n].durable_max = self.nodes[n].durable_max.max(length);
                 self.lease_input(n, Input::MaxRaised(length));
             }
+            Event::Netlink { n, generation } if alive(self, n, generation) => self.netlink(n),
             Event::Apply { n, generation } if alive(self, n, generation) => self.apply(n),
             Event::Resume { n, generation } if alive(self, n, generation) => self.resume(n),
             Event::Exit { n, generation } if alive(self, n, generation) => self.exit(n),
@@ -315,6 +322,7 @@ impl Sim {
             Event::Tick { .. }
             | Event::Later { .. }
             | Event::OnDisk { .. }
+            | Event::Netlink { .. }
             | Event::Apply { .. }
             | Event::Resume { .. }
             | Event::Exit { .. } => {}

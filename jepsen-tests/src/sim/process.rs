@@ -32,8 +32,9 @@ impl Sim {
         let incarnation = Incarnation(self.rng.next());
         let (now, vips) = (self.now, self.vips);
         let node = &mut self.nodes[n];
-        // A new process first closes what its predecessor left open.
+        // A new process first closes what its predecessor left open, and removes what it left.
         node.gate = super::gate::Gate::new();
+        node.addresses.clear();
         node.generation += 1;
         node.raft.restart();
         let started = node.clock.read(now);
@@ -55,6 +56,8 @@ impl Sim {
             holder: Holder::new(session, Process::params(lease)),
             inbox: VecDeque::from([Input::Log]),
             work: VecDeque::new(),
+            steps: BTreeMap::new(),
+            netlink: VecDeque::new(),
             paused_until: None,
             held: Vec::new(),
             appended_log: node.raft.log.clone(),
@@ -175,7 +178,8 @@ impl Sim {
                     term: node.raft.log[i].term,
                     index: i as u64 + 1,
                 };
-                self.checker.membership_committed(id, self.now);
+                let wait = self.longest_promise();
+                self.checker.membership_committed(id, wait, self.now);
             }
         }
         self.committed = self.committed.max(node.raft.commit);
@@ -253,6 +257,7 @@ impl Sim {
             return;
         }
         self.stats.ends += 1;
+        self.nodes[n].announced.clear();
         self.note(|s| format!("node {} crashes, host: {host}", s.nodes[n].id));
         let longest = if self.rng.chance(500_000) {
             30 * MS
@@ -263,6 +268,7 @@ impl Sim {
         if host {
             let (base, ppm) = (self.rng.below(1 << 40), self.rng.below(FASTEST_PPM + 1));
             self.nodes[n].gate = super::gate::Gate::new();
+            self.nodes[n].addresses.clear();
             self.nodes[n].clock = Clock::new(self.now, base, ppm);
         }
         self.schedule(back, Event::Start { n });
@@ -283,6 +289,7 @@ impl Sim {
     pub(super) fn exit(&mut self, n: usize) {
         self.stats.ends += 1;
         self.nodes[n].process = None;
+        self.nodes[n].announced.clear();
         let back = self.now + self.rng.within(MS..=800 * MS);
         self.schedule(back, Event::Start { n });
     }

@@ -1,5 +1,6 @@
 //! The end of a run: faults heal, every VIP must come up in time (L1), and then nothing moves (L2).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::clock::{MS, True};
@@ -21,10 +22,12 @@ impl Sim {
         self.note(|_| "all faults are healed".to_owned());
         self.network = Network::calm();
         self.chaos.step_pause = 0;
+        self.chaos.refused_address = 0;
         self.wishes.clear();
         for n in 0..self.nodes.len() {
             if self.nodes[n].process.as_ref().is_some_and(|p| p.stopping) {
                 self.nodes[n].process = None;
+                self.nodes[n].announced.clear();
             }
             if let Some(p) = self.nodes[n].process.as_mut() {
                 p.apply_stalled_until = 0;
@@ -79,6 +82,13 @@ impl Sim {
             if let Some(a) = vip.addresses.iter().find(|a| !node.gate.passes(**a, now)) {
                 return Some(format!(
                     "{a} of {} does not pass on node {owner} (epoch {epoch})",
+                    vip.name
+                ));
+            }
+            let told = |a: &&IpAddr| node.addresses.contains(a) && node.announced.contains(a);
+            if let Some(a) = vip.addresses.iter().find(|a| !told(a)) {
+                return Some(format!(
+                    "{a} of {} is not announced on node {owner} (epoch {epoch})",
                     vip.name
                 ));
             }
