@@ -44,7 +44,7 @@ impl fmt::Display for Violation {
 }
 
 /// What a voter has promised: address to session, epoch and end.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Promises(BTreeMap<IpAddr, (Session, Epoch, Mono)>);
 
 impl Promises {
@@ -279,7 +279,9 @@ impl Checker {
                 .get(&address)
                 .filter(|(s, e, _)| (*s, *e) == (session, epoch));
             let grew = old.is_none_or(|(.., end)| *end < until);
-            let wrong = if grew && log.supersedes(&claim) {
+            let wrong = if old.is_some_and(|(.., end)| *end > until) {
+                "moved back"
+            } else if grew && log.supersedes(&claim) {
                 "superseded"
             } else if old.is_none() && !log.assigns(&claim, session.node) {
                 "not the last of its log"
@@ -292,8 +294,9 @@ impl Checker {
         }
     }
 
-    /// A voter was started: what rested on its promises must rest on its quarantine now.
-    pub fn voter_started(&mut self, nodes: &[Node], n: usize, now: True) {
+    /// A voter was advanced or started: every deadline that rests on its promises must still rest on
+    /// what it promises now, or on its quarantine.
+    pub fn voter_changed(&mut self, nodes: &[Node], n: usize, now: True) {
         for here in nodes {
             let Some(process) = &here.process else {
                 continue;
@@ -311,8 +314,8 @@ impl Checker {
                     self.fail(Invariant::S3, now, || {
                         let more = end.saturating_sub(now) as f64 / 1e6;
                         format!(
-                            "node {} counts on {} for {more:.3} ms more; voter {} was restarted and \
-                             does not wait for as long as it had promised",
+                            "node {} counts on {} for {more:.3} ms more; voter {} does not \
+                             keep (after a restart: wait for) what it had promised",
                             here.id, vip.vip, nodes[n].id
                         )
                     });

@@ -188,6 +188,17 @@ impl Faults {
     };
 }
 
+/// A run in which one thing goes wrong at the worst moment, instead of random faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// A node dies for good; nobody may be dark for longer than the rest of its lease and what a
+    /// message takes, whatever else is appended to the log meanwhile.
+    Takeover,
+    /// A daemon begins to count a longer lease on slow disks, and its voters restart as soon as it
+    /// holds something.
+    LongerLease,
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -195,6 +206,8 @@ pub struct Config {
     pub faults: Faults,
     /// Length of the time with faults, milliseconds of true time.
     pub chaos_ms: u64,
+    /// A directed run; without, faults come at random.
+    pub scenario: Option<Scenario>,
     /// The planted bug.
     pub bug: Option<Bug>,
     /// Invariants that are checked; others are not looked at.
@@ -208,6 +221,7 @@ impl Default for Config {
         Self {
             faults: Faults::ALL,
             chaos_ms: 6_000,
+            scenario: None,
             bug: None,
             checked: Invariant::ALL.to_vec(),
             trace: false,

@@ -200,12 +200,16 @@ impl Sim {
         p.voter.handle(now, event, &mut effects);
         self.checker
             .voter_advanced(&p.voter, &before, &p.given, self.now);
+        let changed = before != Promises::of(&p.voter);
         for effect in effects {
             let pushed = match &effect {
                 VoterEffect::Answer(a) => asked != Some((a.session, a.seq)),
                 VoterEffect::RaiseMax(_) => false,
             };
             p.work.push_back(Work::Voter { effect, pushed });
+        }
+        if changed {
+            self.checker.voter_changed(&self.nodes, n, self.now);
         }
     }
 
