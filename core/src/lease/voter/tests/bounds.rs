@@ -117,6 +117,30 @@ fn nothing_is_pushed_to_who_cannot_use_it() {
 }
 
 #[test]
+fn a_late_renewal_of_a_replaced_run_does_not_make_it_the_newest() {
+    let mut rig = Rig::new(0, log(1, &[1], &[(1, 2, 5)]));
+    let (old, new) = (session(3, 7), session(3, 8));
+    let newest = |rig: &Rig| rig.voter.heard_incarnation(NodeId(3));
+    rig.renew(0, old, 1, &[]);
+    rig.renew(100, new, 1, &[]);
+    rig.renew(175, old, 2, &[]);
+    assert_eq!(newest(&rig), Some(Incarnation(8)));
+    assert_eq!(rig.voter.heard(NodeId(3)), Some(Mono::from_millis(175)));
+    // The newest run still hears of what it waits for.
+    rig.renew(180, session(2, 7), 1, &[(1, 5)]);
+    rig.set_log(185, log(1, &[1], &[(1, 3, 9)]));
+    rig.renew(190, new, 2, &[(1, 9)]);
+    rig.renew(195, old, 3, &[]);
+    let freed = rig.send(200, full(session(2, 7), 2, &[]));
+    assert_eq!(short(&answer_to(&freed, new, 2).unwrap(), &[(1, 9)]), ["G"]);
+    // A run that was taken for replaced by mistake is the newest again once the other is silent.
+    rig.renew(489, old, 4, &[]);
+    assert_eq!(newest(&rig), Some(Incarnation(8)));
+    rig.renew(490, old, 5, &[]);
+    assert_eq!(newest(&rig), Some(Incarnation(7)));
+}
+
+#[test]
 fn what_is_malformed_or_too_much_is_refused() {
     let s = session(2, 7);
     let long: Vec<Claim> = (0..=MAX_CLAIMS as u32)
