@@ -4,10 +4,19 @@ use std::process::Command;
 
 use buoy_jepsen_tests::sim::{self, Bug, Config, Faults, Invariant, Scenario, Stats};
 
+/// The first seed of every range is moved by this; `BUOY_SIM_SEED` sets it, to look at other histories
+/// than the usual ones.
+fn base_seed() -> u64 {
+    std::env::var("BUOY_SIM_SEED").map_or(0, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("BUOY_SIM_SEED must be a number, but is {text:?}"))
+    })
+}
+
 /// Runs the seeds; fails with the command line that shows the violation.
 fn clean(seeds: std::ops::Range<u64>, cfg: &Config) -> Stats {
     let mut total = Stats::default();
-    for seed in seeds {
+    for seed in seeds.map(|seed| seed.wrapping_add(base_seed())) {
         match sim::run(seed, cfg) {
             Ok(stats) => {
                 total.shuts += stats.shuts;

@@ -58,6 +58,8 @@ use std::time::Duration;
 
 use crate::ids::{Epoch, Incarnation, NodeId, Session};
 use crate::lease::messages::{Answer, LogView, Renew};
+use crate::spec::MAX_TOTAL_ADDRESSES;
+pub use crate::spec::timing::MAX_LEASE;
 use crate::time::{Allowance, Mono};
 
 use book::Book;
@@ -69,10 +71,9 @@ pub const MAX_SESSIONS: usize = 256;
 pub const MAX_SESSIONS_PER_NODE: usize = 8;
 /// Most claims of one session. A longer list is refused.
 pub const MAX_CLAIMS: usize = 16_384;
+const _: () = assert!(MAX_TOTAL_ADDRESSES <= MAX_CLAIMS);
 /// Most claims of all sessions together. A list that would exceed it is refused.
 pub const MAX_CLAIMS_TOTAL: usize = 131_072;
-/// Longest lease that a voter promises. A renewal that counts with more is refused.
-pub const MAX_LEASE: Duration = Duration::from_secs(60);
 /// A session without live promises is forgotten after this silence.
 pub const SESSION_MEMORY: Duration = Duration::from_secs(60);
 /// A length that the disk has not confirmed is asked for again after this.
