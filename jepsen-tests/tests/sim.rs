@@ -46,7 +46,7 @@ fn with(faults: Faults) -> Config {
 
 #[test]
 fn all_faults_at_once() {
-    let total = clean(0..120, &Config::default());
+    let total = clean(0..300, &Config::default());
     // The runs must have been about something.
     for (what, count) in [
         ("VIPs that went down", total.shuts),
@@ -55,13 +55,13 @@ fn all_faults_at_once() {
         ("daemons that ended", total.ends),
         ("stopped daemons", total.pauses),
     ] {
-        assert!(count > 100, "only {count} {what} in 120 runs");
+        assert!(count > 100, "only {count} {what} in 300 runs");
     }
 }
 
 #[test]
 fn all_faults_at_once_in_short_runs() {
-    clean(1_000..1_120, &with(Faults::ALL));
+    clean(1_000..1_300, &with(Faults::ALL));
 }
 
 #[test]
@@ -94,16 +94,16 @@ fn each_kind_of_fault_alone() {
         },
     ];
     for faults in kinds {
-        clean(2_000..2_020, &with(faults));
+        clean(2_000..2_050, &with(faults));
     }
 }
 
 #[test]
 fn without_faults_nothing_moves() {
-    let total = clean(3_000..3_030, &with(Faults::NONE));
+    let total = clean(3_000..3_050, &with(Faults::NONE));
     assert_eq!(total.shuts, 0);
     // One assignment places all VIPs; a leader may find some of the nodes a moment later.
-    assert!(total.assigns <= 60, "{total:?}");
+    assert!(total.assigns <= 100, "{total:?}");
 }
 
 #[test]
@@ -200,6 +200,8 @@ finds! {
     finds_a_stale_view: StaleView, [S1, S6], MEMBERSHIPS, 300;
     finds_an_address_before_the_gate: AddressBeforeGate, [S4], Faults::NONE, 1;
     finds_an_announcement_before_the_address: AnnounceBeforeAddress, [S4], Faults::NONE, 1;
+    finds_another_membership_that_is_judged: ConfigIgnored, [S1, S3, S6], MEMBERSHIPS, 200;
+    finds_a_promise_of_what_is_not_heard_of: UnheardGranted, [Rule], Faults::ALL, 200;
     finds_a_release_before_the_gate_is_shut: ReleasedBeforeShut, [S1, S4], Faults::ALL, 20;
 }
 

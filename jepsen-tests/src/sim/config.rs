@@ -38,11 +38,15 @@ pub enum Bug {
     AddressBeforeGate,
     /// The neighbours are told of addresses that are not there yet.
     AnnounceBeforeAddress,
+    /// Voters judge whatever membership a renewal names, and holders count the answers.
+    ConfigIgnored,
+    /// A voter promises what its own log does not hold yet.
+    UnheardGranted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 18] = [
         Bug::NoQuarantine,
         Bug::CountedFromReceipt,
         Bug::CountedFromPush,
@@ -59,6 +63,8 @@ impl Bug {
         Bug::PromisesBeforeDisk,
         Bug::AddressBeforeGate,
         Bug::AnnounceBeforeAddress,
+        Bug::ConfigIgnored,
+        Bug::UnheardGranted,
     ];
 
     /// Its name on the command line.
@@ -80,6 +86,8 @@ impl Bug {
             Bug::PromisesBeforeDisk => "promises-before-disk",
             Bug::AddressBeforeGate => "address-before-gate",
             Bug::AnnounceBeforeAddress => "announce-before-address",
+            Bug::ConfigIgnored => "config-ignored",
+            Bug::UnheardGranted => "unheard-granted",
         }
     }
 }

@@ -178,8 +178,14 @@ impl Sim {
             log
         };
         p.given = log.clone();
-        let renew = p.bugs.renew_in(bug, renew);
-        let log = self.seen_by_voter(n, now, log);
+        let mut renew = p.bugs.renew_in(bug, renew);
+        if bug == Some(Bug::ConfigIgnored) {
+            renew.config = log.membership.id;
+        }
+        let mut log = self.seen_by_voter(n, now, log);
+        if bug == Some(Bug::UnheardGranted) {
+            log = bugs::as_claimed(log, &renew);
+        }
         let asked = (renew.session, renew.seq);
         self.voter(n, now, VoterEvent::Renew { renew, log }, Some(asked));
     }
@@ -219,6 +225,9 @@ impl Sim {
             return;
         };
         let mut answer = answer;
+        if bug == Some(Bug::ConfigIgnored) {
+            answer.config = p.counted_under.id;
+        }
         if bug == Some(Bug::EpochAgain) {
             let claimed = p.holder.status();
             let claimed: BTreeMap<IpAddr, Epoch> = claimed
