@@ -114,6 +114,13 @@ impl Sim {
             let Some((owner, epoch)) = vip.owner else {
                 return Some(format!("{} has no owner", vip.name));
             };
+            if self.gone.contains(&owner) {
+                // It may still serve, by a lease that nobody renews.
+                return Some(format!(
+                    "{} is still on node {owner}, which is away",
+                    vip.name
+                ));
+            }
             let node = &self.nodes[self.index(owner)];
             let now = node.read(self.now);
             if let Some(a) = vip.addresses.iter().find(|a| !node.gate.passes(**a, now)) {
