@@ -3,6 +3,7 @@
 //! Every machine has one shape: `handle(now, event, effects)` and `next_deadline()`. The daemon, the
 //! simulator and the model checker drive the same code.
 
+pub mod effects;
 pub mod health;
 pub mod ids;
 pub mod lease;

@@ -63,6 +63,7 @@ fn run_sim(args: &SimArgs, one_seed: bool) -> ExitCode {
     let cfg = Config {
         faults: if args.calm { Faults::NONE } else { Faults::ALL },
         chaos_ms: args.chaos_ms,
+        scenario: None,
         bug: args.bug,
         trace: args.trace || one_seed,
         checked: if args.only.is_empty() {

@@ -1,10 +1,10 @@
 //! Carries out what the lease thread decides: addresses come and go, and are announced while they are
-//! here. The gate was opened before, and shut before: order up and down is kept for each VIP.
+//! here. The order of the steps of each VIP is decided by [`buoy_core::effects`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
+use buoy_core::effects::{Change, Effect, Event, Phase, Steps};
 use buoy_core::spec::VipSpec;
 use buoy_core::{Epoch, VipName};
 use buoy_fence::addr::{AddressSpec, Addresses};
@@ -45,77 +45,157 @@ pub struct Carrier {
 
 type Key = (VipName, Epoch);
 
+/// Steps of VIPs that are to be carried out, in order for each VIP.
+type Due = Vec<(Key, Effect)>;
+
+/// VIPs on their way up or down, or up.
+#[derive(Default)]
+struct Underway(BTreeMap<Key, Steps>);
+
+impl Underway {
+    /// Something happened to a VIP; what follows from it is appended.
+    fn handle(&mut self, key: &Key, addresses: &[IpAddr], event: Event, due: &mut Due) {
+        let now = boottime();
+        let steps = self.0.entry(key.clone());
+        let steps = steps.or_insert_with(|| Steps::new(now, addresses.to_vec()));
+        let mut effects = Vec::new();
+        steps.handle(now, event, &mut effects);
+        if steps.phase() == Phase::Down {
+            self.0.remove(key);
+        }
+        due.extend(effects.into_iter().map(|effect| (key.clone(), effect)));
+    }
+}
+
 impl Carrier {
     /// Runs until the lease thread is gone.
     pub async fn run(self, mut orders: UnboundedReceiver<LeaseOut>) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut vips = Underway::default();
         while orders.recv_many(&mut batch, BATCH).await > 0 {
             // Runs of the same kind travel together; their order is kept.
-            let mut up = Vec::new();
-            let mut down = Vec::new();
+            let mut run: Vec<(Key, Vec<IpAddr>)> = Vec::new();
+            let mut kind = Event::Opened;
             for order in batch.drain(..) {
-                match order {
-                    LeaseOut::Up { vip, epoch, .. } => {
-                        self.lower(&mut down).await;
-                        up.push((vip, epoch));
-                    }
+                let (key, addresses, event) = match order {
+                    LeaseOut::Up {
+                        vip,
+                        epoch,
+                        addresses,
+                    } => ((vip, epoch), addresses, Event::Opened),
                     LeaseOut::Down {
                         vip,
                         epoch,
                         addresses,
                         ..
-                    } => {
-                        self.raise(&mut up).await;
-                        down.push(((vip, epoch), addresses));
+                    } => ((vip, epoch), addresses, Event::Shut),
+                    other => {
+                        self.other(other);
+                        continue;
                     }
-                    other => self.other(other),
+                };
+                if event != kind {
+                    self.take_steps(&mut vips, &kind, &mut run).await;
+                    kind = event;
                 }
+                run.push((key, addresses));
             }
-            self.lower(&mut down).await;
-            self.raise(&mut up).await;
+            self.take_steps(&mut vips, &kind, &mut run).await;
         }
     }
 
-    /// Adds the addresses of VIPs whose gate is open, then announces them.
-    async fn raise(&self, up: &mut Vec<Key>) {
-        let mut specs: Vec<AddressSpec> = Vec::new();
-        let mut owners: Vec<Key> = Vec::new();
-        let mut vips: BTreeMap<Key, Arc<VipSpec>> = BTreeMap::new();
-        for key in up.drain(..) {
-            let Some(spec) = self.specs.get(&key.0, key.1) else {
-                let why = "its declaration is not known here any more".to_owned();
-                self.give_up(&key, why);
-                continue;
-            };
-            for address in address_specs(&spec) {
-                specs.push(address);
-                owners.push(key.clone());
+    /// The gates of these VIPs were opened, or were shut: everything that follows.
+    async fn take_steps(
+        &self,
+        vips: &mut Underway,
+        event: &Event,
+        run: &mut Vec<(Key, Vec<IpAddr>)>,
+    ) {
+        let mut due = Due::new();
+        for (key, addresses) in run.drain(..) {
+            vips.handle(&key, &addresses, event.clone(), &mut due);
+        }
+        while !due.is_empty() {
+            due = self.carry_out(vips, due).await;
+        }
+    }
+
+    /// Carries out steps of many VIPs, each kind for all of them in one go; that keeps the order of the
+    /// steps of one VIP. Returns the steps that follow.
+    async fn carry_out(&self, vips: &mut Underway, due: Due) -> Due {
+        let (mut add, mut announce, mut remove) = (Vec::new(), Vec::new(), Vec::new());
+        let mut quiet = Vec::new();
+        for (key, effect) in &due {
+            match effect {
+                Effect::Add(addresses) => add.push((key.clone(), addresses.clone())),
+                Effect::Announce(_) => announce.push(key.clone()),
+                Effect::StopAnnouncing(addresses) => quiet.extend(addresses.iter().copied()),
+                Effect::Remove(addresses) => remove.push((key.clone(), addresses.clone())),
+                // Said below, after the kernel's part.
+                Effect::GiveUp { .. } | Effect::Lowered | Effect::Notify(_) => {}
             }
-            vips.insert(key, spec);
+        }
+        let mut next = Due::new();
+        self.announcer.down(&quiet);
+        for (key, addresses) in self.remove(remove).await {
+            vips.handle(&key, &addresses, Event::Removed, &mut next);
+        }
+        for (key, addresses, failed) in self.add(add).await {
+            vips.handle(&key, &addresses, Event::Added { failed }, &mut next);
+        }
+        self.announce(&announce).await;
+        for (key, effect) in due {
+            self.say_of(key, effect);
+        }
+        next
+    }
+
+    /// Adds the addresses of VIPs whose gate is open; says for each VIP which were not added, and why.
+    async fn add(
+        &self,
+        vips: Vec<(Key, Vec<IpAddr>)>,
+    ) -> Vec<(Key, Vec<IpAddr>, BTreeMap<IpAddr, String>)> {
+        let mut specs: Vec<AddressSpec> = Vec::new();
+        let mut done = Vec::new();
+        let mut owners: Vec<usize> = Vec::new();
+        for (key, addresses) in vips {
+            let mut failed = BTreeMap::new();
+            match self.specs.get(&key.0, key.1) {
+                Some(spec) => {
+                    specs.extend(address_specs(&spec));
+                    owners.resize(specs.len(), done.len());
+                }
+                None => {
+                    let why = "its declaration is not known here any more";
+                    failed.extend(addresses.iter().map(|ip| (*ip, why.to_owned())));
+                }
+            }
+            done.push((key, addresses, failed));
         }
         if specs.is_empty() {
-            return;
+            return done;
         }
         let ips: Vec<IpAddr> = specs.iter().map(|s| s.ip).collect();
         let results = self.addresses.add(specs).await;
-        for ((key, ip), result) in owners.iter().zip(&ips).zip(results) {
+        for ((owner, ip), result) in owners.into_iter().zip(ips).zip(results) {
+            let ((vip, _), _, failed) = &mut done[owner];
             if let Err(e) = result {
-                error!(vip = %key.0, "address {ip} was not added: {e}");
-                if vips.remove(key).is_some() {
+                error!(%vip, "address {ip} was not added: {e}");
+                if failed.is_empty() {
                     self.refusals
-                        .note(&key.0, format!("the kernel refused {ip}: {e}"), boottime());
-                    self.give_up(key, format!("address {ip} was not added: {e}"));
+                        .note(vip, format!("the kernel refused {ip}: {e}"), boottime());
                 }
+                failed.insert(ip, e.to_string());
             }
         }
-        for ((vip, epoch), spec) in &vips {
-            info!(%vip, %epoch, interface = %spec.interface, "up");
-        }
-        self.announce(vips.values()).await;
+        done
     }
 
     /// Tells the neighbours where the addresses are.
-    async fn announce(&self, vips: impl Iterator<Item = &Arc<VipSpec>>) {
+    async fn announce(&self, vips: &[Key]) {
+        if vips.is_empty() {
+            return;
+        }
         let snapshot = match tokio::task::block_in_place(|| self.links.snapshot()) {
             Ok(snapshot) => snapshot,
             Err(e) => {
@@ -126,7 +206,7 @@ impl Carrier {
             }
         };
         let mut targets = Vec::new();
-        for spec in vips {
+        for spec in vips.iter().filter_map(|k| self.specs.get(&k.0, k.1)) {
             let Some(link) = snapshot.link(&spec.interface) else {
                 continue;
             };
@@ -143,13 +223,12 @@ impl Carrier {
         self.announcer.up(targets).await;
     }
 
-    /// Removes the addresses of VIPs whose gate is shut; then they may be released.
-    async fn lower(&self, down: &mut Vec<(Key, Vec<IpAddr>)>) {
-        if down.is_empty() {
-            return;
+    /// Removes the addresses of VIPs whose gate is shut.
+    async fn remove(&self, vips: Vec<(Key, Vec<IpAddr>)>) -> Vec<(Key, Vec<IpAddr>)> {
+        let ips: Vec<IpAddr> = vips.iter().flat_map(|(_, a)| a.iter().copied()).collect();
+        if ips.is_empty() {
+            return vips;
         }
-        let ips: Vec<IpAddr> = down.iter().flat_map(|(_, a)| a.iter().copied()).collect();
-        self.announcer.down(&ips);
         let results = self.addresses.remove(&ips).await;
         for (ip, result) in ips.iter().zip(results) {
             if let Err(e) = result {
@@ -157,10 +236,24 @@ impl Carrier {
                 error!("address {ip} was not removed: {e}");
             }
         }
-        for ((vip, epoch), _) in down.drain(..) {
-            info!(%vip, %epoch, "down");
-            self.specs.forget(&vip, epoch);
-            self.say(LeaseIn::Lowered { vip, epoch });
+        vips
+    }
+
+    /// What is only said, to the lease thread or to people.
+    fn say_of(&self, (vip, epoch): Key, effect: Effect) {
+        match effect {
+            Effect::GiveUp { reason } => self.say(LeaseIn::GiveUp { vip, epoch, reason }),
+            Effect::Lowered => {
+                self.specs.forget(&vip, epoch);
+                self.say(LeaseIn::Lowered { vip, epoch });
+            }
+            Effect::Notify(Change::Up) => info!(%vip, %epoch, "up"),
+            Effect::Notify(Change::Down) => info!(%vip, %epoch, "down"),
+            // The kernel's part is done.
+            Effect::Add(_)
+            | Effect::Announce(_)
+            | Effect::StopAnnouncing(_)
+            | Effect::Remove(_) => {}
         }
     }
 
@@ -194,11 +287,6 @@ impl Carrier {
                 }
             }
         });
-    }
-
-    fn give_up(&self, key: &Key, reason: String) {
-        let (vip, epoch) = key.clone();
-        self.say(LeaseIn::GiveUp { vip, epoch, reason });
     }
 
     fn say(&self, message: LeaseIn) {

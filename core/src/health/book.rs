@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use super::{HealthView, NodeHealth, NodeReport};
 use crate::ids::{Incarnation, NodeId};
+use crate::spec::MAX_NODES;
 use crate::time::Mono;
 
 /// Earlier runs of a node's daemon that are remembered, so that a report of theirs that arrives late is
 /// not taken for news.
 const PAST_INCARNATIONS: usize = 8;
+
+/// Most nodes that the book remembers: twice a cluster, as ids are never used again.
+const MAX_RECORDS: usize = 2 * MAX_NODES;
 
 /// The book. Feed it with what is heard ([`HealthBook::heard`]) and reported ([`HealthBook::report`]), and look
 /// at it often enough that a silence does not begin and end between two looks.
@@ -32,6 +36,12 @@ struct Record {
     faultless_since: Option<Mono>,
     /// Earlier runs, oldest first.
     past: VecDeque<Incarnation>,
+    /// The run whose renewals are heard; `None`: not told. Only its reports count.
+    live: Option<Incarnation>,
+    /// The newest report of another run, which may turn out to be the live one.
+    ahead: Option<(NodeReport, Mono)>,
+    /// When anything of it was last fed.
+    touched: Mono,
 }
 
 impl HealthBook {
@@ -39,7 +49,7 @@ impl HealthBook {
     /// same observation may be fed again.
     pub fn heard(&mut self, node: NodeId, at: Mono) {
         let limit = self.limit;
-        let record = self.nodes.entry(node).or_default();
+        let record = self.record(node, at);
         let gap = match record.last_heard {
             Some(last) if at <= last => return,
             Some(last) => limit.is_some_and(|limit| at.since(last) >= limit),
@@ -51,33 +61,57 @@ impl HealthBook {
         }
     }
 
-    /// A report arrived at `at`. Returns whether it was news: one that is older than the newest of its run,
-    /// or of an earlier run, is ignored.
-    pub fn report(&mut self, report: NodeReport, at: Mono) -> bool {
-        let record = self.nodes.entry(report.node).or_default();
-        let mut restarted = false;
-        if let Some(known) = &record.report {
-            if known.incarnation == report.incarnation {
-                if report.rev < known.rev {
-                    return false;
-                }
-            } else if record.past.contains(&report.incarnation) {
-                return false;
+    /// The renewals of `node` that are heard are those of this run ([`crate::lease::Voter::heard_incarnation`]).
+    /// From now on only its reports count: a report alone cannot tell a new run from an old one whose
+    /// report comes late. One that came before this was told counts from when it came.
+    pub fn heard_run(&mut self, node: NodeId, incarnation: Incarnation, at: Mono) {
+        let record = self.record(node, at);
+        record.live = Some(incarnation);
+        if record
+            .report
+            .as_ref()
+            .is_some_and(|r| r.incarnation == incarnation)
+        {
+            record.ahead = None;
+        } else if let Some((report, came)) = record.ahead.take() {
+            if report.incarnation == incarnation {
+                record.take(report, came);
             } else {
-                restarted = true;
-                record.past.push_back(known.incarnation);
-                if record.past.len() > PAST_INCARNATIONS {
-                    record.past.pop_front();
-                }
+                record.ahead = Some((report, came));
             }
         }
-        if !report.faults.is_empty() {
-            record.faultless_since = None;
-        } else if restarted || record.faultless_since.is_none() {
-            record.faultless_since = Some(at);
+    }
+
+    /// A report arrived at `at`. Returns whether it was news: one that is older than the newest of its
+    /// run, or not of the run that is heard (where that is not told: of an earlier run), is ignored.
+    pub fn report(&mut self, report: NodeReport, at: Mono) -> bool {
+        let record = self.record(report.node, at);
+        match record.live {
+            Some(live) if live != report.incarnation => {
+                let older = |(r, _): &(NodeReport, Mono)| {
+                    r.incarnation == report.incarnation && r.rev > report.rev
+                };
+                if !record.ahead.as_ref().is_some_and(older) {
+                    record.ahead = Some((report, at));
+                }
+                false
+            }
+            _ => record.take(report, at),
         }
-        record.report = Some(report);
-        true
+    }
+
+    /// The record of a node; a new one takes the place of the one that was fed the longest ago when there
+    /// are too many.
+    fn record(&mut self, node: NodeId, at: Mono) -> &mut Record {
+        if self.nodes.len() >= MAX_RECORDS && !self.nodes.contains_key(&node) {
+            let oldest = self.nodes.iter().min_by_key(|(_, r)| r.touched);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.nodes.remove(&oldest);
+            }
+        }
+        let record = self.nodes.entry(node).or_default();
+        record.touched = record.touched.max(at);
+        record
     }
 
     /// The newest report of a node.
@@ -101,6 +135,36 @@ impl HealthBook {
 }
 
 impl Record {
+    /// Takes a report in, if it is news.
+    fn take(&mut self, report: NodeReport, at: Mono) -> bool {
+        let record = self;
+        let mut restarted = false;
+        if let Some(known) = &record.report {
+            if known.incarnation == report.incarnation {
+                if report.rev < known.rev {
+                    return false;
+                }
+            } else if record.past.contains(&report.incarnation)
+                && record.live != Some(report.incarnation)
+            {
+                return false;
+            } else {
+                restarted = true;
+                record.past.push_back(known.incarnation);
+                if record.past.len() > PAST_INCARNATIONS {
+                    record.past.pop_front();
+                }
+            }
+        }
+        if !report.faults.is_empty() {
+            record.faultless_since = None;
+        } else if restarted || record.faultless_since.is_none() {
+            record.faultless_since = Some(at);
+        }
+        record.report = Some(report);
+        true
+    }
+
     /// The later of the end of the last gap and the end of the last fault. A node that is never heard
     /// is this one itself (it hears its own reports only), or silent, where this does not matter.
     fn well_since(&self, now: Mono, limit: Duration) -> Option<Mono> {
@@ -215,6 +279,51 @@ mod tests {
             Some(at(3)),
             "a restart starts the count anew; never heard: this node itself"
         );
+    }
+
+    #[test]
+    fn a_late_report_of_an_old_run_does_not_lock_the_live_one_out() {
+        let mut book = HealthBook::default();
+        book.heard_run(N, Incarnation(2), at(0));
+        assert!(book.report(report(2, 1, &[]), at(1)));
+        // Run 1 ended long ago, and nothing of it had ever come.
+        assert!(!book.report(report(1, 9, &["stopping"]), at(2)));
+        assert!(
+            book.report(report(2, 2, &[]), at(3)),
+            "the live run goes on"
+        );
+        assert_eq!(book.report_of(N), Some(&report(2, 2, &[])));
+        assert_eq!(well(&mut book, 4), Some(at(1)));
+        // A run that reports before it is heard counts as soon as it is, from when it reported.
+        assert!(!book.report(report(3, 2, &[]), at(5)));
+        assert!(!book.report(report(3, 1, &["older"]), at(6)));
+        book.heard_run(N, Incarnation(3), at(8));
+        assert_eq!(book.report_of(N), Some(&report(3, 2, &[])));
+        assert_eq!(well(&mut book, 9), Some(at(5)));
+        // Also where the live run was taken for an earlier one before that was told.
+        let mut book = HealthBook::default();
+        book.report(report(2, 1, &[]), at(0));
+        book.report(report(1, 9, &["stopping"]), at(1));
+        book.heard_run(N, Incarnation(2), at(2));
+        assert!(book.report(report(2, 2, &[]), at(3)));
+        assert_eq!(book.report_of(N), Some(&report(2, 2, &[])));
+    }
+
+    #[test]
+    fn the_book_is_bounded() {
+        let mut book = HealthBook::default();
+        for id in 0..1_000 {
+            book.heard(NodeId(id), at(id));
+            book.heard(N, at(id));
+        }
+        let view = book.view(at(1_000), LIMIT);
+        assert_eq!(view.len(), MAX_RECORDS);
+        assert!(view.contains_key(&N) && view.contains_key(&NodeId(999)));
+    }
+
+    #[test]
+    fn earlier_runs_are_bounded() {
+        let mut book = HealthBook::default();
         for run in 3..100 {
             assert!(book.report(report(run, 1, &[]), at(run)));
         }

@@ -1,6 +1,7 @@
 //! The planner's verdicts in words, for one VIP.
 
 use super::decide::{Decided, Fate, decide, rank};
+use super::frozen::revival;
 use super::picture::{Board, NodeFacts, Picture, Unit};
 use super::reasons::difference;
 use super::words::{list, span, vips};
@@ -190,6 +191,10 @@ impl<'a> Teller<'_, 'a> {
     fn next(&self, decided: &Decided<'_, 'a>, fate: Option<&Fate>) -> String {
         let p = self.picture;
         if p.state.settings.frozen {
+            if let Some(m) = revival(p, self.vip) {
+                let to = m.to.map(|n| p.call(n)).unwrap_or_default();
+                return format!("a new epoch on {to} now: {}", m.evidence);
+            }
             return "nothing: automatic placement is frozen, so it moves only by command"
                 .to_owned();
         }

@@ -31,7 +31,8 @@
 //!   longest of the delays.
 //! - The VIPs of a group are on different nodes: they join the node that holds most of them.
 //!
-//! Nothing moves while placement is frozen, and a yielded VIP is not placed. What is planned is stable:
+//! Nothing moves while placement is frozen; a VIP whose owner gave up its epoch then gets a new one in
+//! place, if its owner can hold it. A yielded VIP is not placed. What is planned is stable:
 //! planning again after the moves gives no moves.
 
 use crate::health::HealthView;
@@ -42,6 +43,7 @@ use crate::time::Mono;
 
 mod decide;
 mod explain;
+mod frozen;
 mod obstacle;
 mod picture;
 mod reasons;
@@ -110,10 +112,14 @@ pub struct Candidate {
 
 /// Which VIPs move, where to, and why.
 pub fn plan(state: &State, health: &HealthView, params: &PlanParams) -> Plan {
-    if state.settings.frozen {
-        return Plan::default();
-    }
     let picture = picture::Picture::new(state, health, params);
+    if state.settings.frozen {
+        let vips = state.vips.values();
+        return Plan {
+            moves: vips.filter_map(|v| frozen::revival(&picture, v)).collect(),
+            recheck_at: None,
+        };
+    }
     let decided = decide::decide(&picture);
     Plan {
         moves: decided.moves(),

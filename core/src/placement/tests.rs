@@ -276,6 +276,32 @@ fn frozen_and_yielded_vips_stay() {
 }
 
 #[test]
+fn a_lease_that_is_lost_while_frozen_is_renewed_in_place() {
+    let mut w = World::new(2, &[vip("a", &[100, 200]), vip("b", &[200, 100])]);
+    w.settle();
+    assert_eq!((w.owner("a"), w.owner("b")), (Some(2), Some(1)));
+    w.state.ok(Command::Settings(Settings { frozen: true }));
+    let epoch = w.state.vips[&name("a")].epoch();
+    let lost = |w: &mut World| {
+        let report = w.health.get_mut(&NodeId(2)).unwrap().report.as_mut();
+        let given_up = &mut report.unwrap().given_up;
+        given_up.insert(name("a"), (epoch, "the lease ended".into()));
+    };
+    lost(&mut w);
+    assert!(w.explain("a").next.starts_with("a new epoch on n2 now"));
+    assert_eq!(w.settle(), [moved("a", 2, Cause::LeaseLost)]);
+    assert!(w.state.vips[&name("a")].epoch() > epoch);
+    assert_eq!(w.settle(), [], "once");
+    // A node that cannot hold it is not asked to, and nobody else is either.
+    let epoch = w.state.vips[&name("a")].epoch();
+    let report = w.health.get_mut(&NodeId(2)).unwrap().report.as_mut();
+    let report = report.unwrap();
+    report.given_up.insert(name("a"), (epoch, "refused".into()));
+    report.vip_faults.insert(name("a"), "eth0 is gone".into());
+    assert_eq!(w.settle(), []);
+}
+
+#[test]
 fn all_vips_of_a_silent_node_move_in_one_plan() {
     let vips: Vec<VipSpec> = (100..300)
         .map(|i| {

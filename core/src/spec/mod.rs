@@ -124,6 +124,9 @@ pub struct NodeSpec {
 pub const DEFAULT_PRIORITY: u8 = 100;
 /// Most addresses of one VIP.
 pub const MAX_ADDRESSES: usize = 64;
+/// Most addresses of all VIPs together. One node must be able to claim all of them, and while they are
+/// edited a part of them twice ([`crate::lease::voter::MAX_CLAIMS`]).
+pub const MAX_TOTAL_ADDRESSES: usize = 12_288;
 /// Most VIPs of one cluster.
 pub const MAX_VIPS: usize = 10_000;
 /// Most nodes of one cluster.

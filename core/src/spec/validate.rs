@@ -14,7 +14,9 @@ mod address;
 mod cluster;
 
 pub use cluster::validate_all;
-pub(crate) use cluster::{check_group, check_node, clashes, node_address, references};
+pub(crate) use cluster::{
+    check_group, check_node, clashes, node_address, references, too_many_addresses,
+};
 
 /// Longest name of a network interface, in bytes (Linux IFNAMSIZ without the closing zero).
 pub const MAX_INTERFACE_NAME: usize = 15;

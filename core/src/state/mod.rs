@@ -119,7 +119,7 @@ pub struct Event {
     pub vip: Option<VipName>,
     /// To which node, for node events.
     pub node: Option<NodeName>,
-    /// Epoch after the event, for VIP events with an owner.
+    /// Epoch after the event, for VIP events with an owner; of a deleted VIP the epoch that ended.
     pub epoch: Option<Epoch>,
     /// Owner before.
     pub from: Option<NodeName>,

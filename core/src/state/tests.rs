@@ -8,6 +8,7 @@ use crate::spec::testing::{address, node, vip};
 use crate::spec::{DEFAULT_PRIORITY, MAX_HISTORY, Role};
 
 mod assign;
+mod totals;
 mod vips;
 
 fn web() -> VipSpec {

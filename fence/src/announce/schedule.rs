@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(
             at,
             [
-                50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0, 6000.0, 66_000.0, 126_000.0
+                50.0, 150.0, 350.0, 750.0, 1500.0, 3000.0, 6000.0, 66_000.0, 126_000.0
             ]
         );
     }
@@ -346,7 +346,8 @@ mod tests {
                 false => (Event::Conflict(vip(1)), now + Duration::from_micros(100)),
             };
         }
-        assert_eq!(sent[..5], [0, 50, 150, 350, 750], "the series: {sent:?}");
+        // Each of the first is answered by a contradiction, which is heeded at most every 250 ms.
+        assert_eq!(sent[..5], [0, 50, 150, 350, 600], "the series: {sent:?}");
         let series = 3 * OFFSETS.len();
         let provoked = 25_000 / CONFLICT_GAP.as_millis() as usize;
         assert!(sent.len() > provoked / 2, "it is defended: {sent:?}");

@@ -46,6 +46,17 @@ pub fn voter_view(
     }
 }
 
+/// The view, with the renewal's claims taken for assignments ([`Bug::UnheardGranted`]).
+pub fn as_claimed(log: Arc<LogView>, renew: &Renew) -> Arc<LogView> {
+    let mut view = (*log).clone();
+    if let Claims::Full { claims, .. } = &renew.claims {
+        let unheard = claims.iter().filter(|c| !log.supersedes(c));
+        let assigned = unheard.map(|c| (c.address, (renew.session.node, c.epoch)));
+        view.assigned.extend(assigned);
+    }
+    Arc::new(view)
+}
+
 /// The view that a holder with the bug is given.
 pub fn holder_view(
     bug: Option<Bug>,

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_core::lease::holder::Phase;
 use buoy_core::lease::{Claim, Claims, LogView, Renew, Voter};
 use buoy_core::{ConfigId, Epoch, Membership, Mono, NodeId, Session, VipName};
 
+use super::FASTEST_PPM;
 use super::bugs::true_epoch;
 use super::clock::True;
 use super::config::Invariant;
@@ -42,7 +44,7 @@ impl fmt::Display for Violation {
 }
 
 /// What a voter has promised: address to session, epoch and end.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Promises(BTreeMap<IpAddr, (Session, Epoch, Mono)>);
 
 impl Promises {
@@ -61,6 +63,8 @@ impl Promises {
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
     checked: BTreeSet<Invariant>,
+    /// Addresses whose gate was opened, by which session, under which epoch.
+    pub(super) opened: BTreeSet<(Session, IpAddr, Epoch)>,
     /// Largest epoch under which an address was ever active, and where.
     active: BTreeMap<IpAddr, (Epoch, NodeId)>,
     /// Deadlines that were found to rest on promises, and the membership counted under.
@@ -173,8 +177,23 @@ impl Checker {
         }
     }
 
-    /// A membership was committed.
-    pub fn membership_committed(&mut self, id: ConfigId, now: True) {
+    /// A membership was committed: S6. The one before was committed at least `wait` (as the leader's
+    /// clock counts, which may run too fast) earlier.
+    pub fn membership_committed(&mut self, id: ConfigId, wait: Duration, now: True) {
+        let wait = wait.as_nanos() as True * 1_000_000 / (1_000_000 + FASTEST_PPM);
+        if let Some((before, at)) = self.memberships.last().copied()
+            && now < at + wait
+        {
+            self.fail(Invariant::S6, now, || {
+                format!(
+                    "membership {} was committed {:.3} ms after {}; leases that were counted under the \
+                     one before that may still run",
+                    id.index,
+                    (now - at) as f64 / 1e6,
+                    before.index
+                )
+            });
+        }
         self.memberships.push((id, now));
     }
 
@@ -260,7 +279,9 @@ impl Checker {
                 .get(&address)
                 .filter(|(s, e, _)| (*s, *e) == (session, epoch));
             let grew = old.is_none_or(|(.., end)| *end < until);
-            let wrong = if grew && log.supersedes(&claim) {
+            let wrong = if old.is_some_and(|(.., end)| *end > until) {
+                "moved back"
+            } else if grew && log.supersedes(&claim) {
                 "superseded"
             } else if old.is_none() && !log.assigns(&claim, session.node) {
                 "not the last of its log"
@@ -273,8 +294,9 @@ impl Checker {
         }
     }
 
-    /// A voter was started: what rested on its promises must rest on its quarantine now.
-    pub fn voter_started(&mut self, nodes: &[Node], n: usize, now: True) {
+    /// A voter was advanced or started: every deadline that rests on its promises must still rest on
+    /// what it promises now, or on its quarantine.
+    pub fn voter_changed(&mut self, nodes: &[Node], n: usize, now: True) {
         for here in nodes {
             let Some(process) = &here.process else {
                 continue;
@@ -292,8 +314,8 @@ impl Checker {
                     self.fail(Invariant::S3, now, || {
                         let more = end.saturating_sub(now) as f64 / 1e6;
                         format!(
-                            "node {} counts on {} for {more:.3} ms more; voter {} was restarted and \
-                             does not wait for as long as it had promised",
+                            "node {} counts on {} for {more:.3} ms more; voter {} does not \
+                             keep (after a restart: wait for) what it had promised",
                             here.id, vip.vip, nodes[n].id
                         )
                     });
@@ -318,13 +340,17 @@ impl Checker {
                 )
             });
         }
-        for (address, slot, ..) in here.gate.mapped() {
-            if slot != 0 && !claims.iter().any(|c| c.address == address) {
+        let open = here.gate.mapped().filter(|m| m.1 != 0);
+        let open = open.map(|m| (m.0, "its gate is shut"));
+        let present = here.addresses.iter().map(|a| (*a, "it is removed"));
+        let told = here
+            .announced
+            .iter()
+            .map(|a| (*a, "it is announced no more"));
+        for (address, what) in open.chain(present).chain(told) {
+            if !claims.iter().any(|c| c.address == address) {
                 self.fail(Invariant::S4, now, || {
-                    format!(
-                        "node {} releases {address} before its gate is shut",
-                        here.id
-                    )
+                    format!("node {} releases {address} before {what}", here.id)
                 });
             }
         }
@@ -342,19 +368,6 @@ impl Checker {
                 format!(
                     "node {} claims {} again under epoch {}",
                     here.id, claim.address, claim.epoch
-                )
-            });
-        }
-    }
-
-    /// An address is opened on node `n`: S4.
-    pub fn opened(&mut self, here: &Node, address: IpAddr, slot: u32, now: True) {
-        let deadline = here.gate.mapped().find(|m| m.0 == address).map(|m| m.2);
-        if slot == 0 || deadline.is_none_or(|d| d == Mono::ZERO) {
-            self.fail(Invariant::S4, now, || {
-                format!(
-                    "node {} opens {address} by slot {slot}, which has no deadline",
-                    here.id
                 )
             });
         }

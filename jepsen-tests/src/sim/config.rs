@@ -34,11 +34,19 @@ pub enum Bug {
     ReleasedBeforeShut,
     /// Longer promises are made before the disk knows of them.
     PromisesBeforeDisk,
+    /// The addresses are added before the gate is open for them.
+    AddressBeforeGate,
+    /// The neighbours are told of addresses that are not there yet.
+    AnnounceBeforeAddress,
+    /// Voters judge whatever membership a renewal names, and holders count the answers.
+    ConfigIgnored,
+    /// A voter promises what its own log does not hold yet.
+    UnheardGranted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 18] = [
         Bug::NoQuarantine,
         Bug::CountedFromReceipt,
         Bug::CountedFromPush,
@@ -53,6 +61,10 @@ impl Bug {
         Bug::StaleView,
         Bug::ReleasedBeforeShut,
         Bug::PromisesBeforeDisk,
+        Bug::AddressBeforeGate,
+        Bug::AnnounceBeforeAddress,
+        Bug::ConfigIgnored,
+        Bug::UnheardGranted,
     ];
 
     /// Its name on the command line.
@@ -72,6 +84,10 @@ impl Bug {
             Bug::StaleView => "stale-view",
             Bug::ReleasedBeforeShut => "released-before-shut",
             Bug::PromisesBeforeDisk => "promises-before-disk",
+            Bug::AddressBeforeGate => "address-before-gate",
+            Bug::AnnounceBeforeAddress => "announce-before-address",
+            Bug::ConfigIgnored => "config-ignored",
+            Bug::UnheardGranted => "unheard-granted",
         }
     }
 }
@@ -100,7 +116,7 @@ pub enum Invariant {
     S2,
     /// No deadline is later than the promises that it rests on.
     S3,
-    /// Gate before address; gate shut before release.
+    /// Gate before address before announcement; the reverse, and then the release, going down.
     S4,
     /// No lease that was counted under a membership outlives the wait after the next one.
     S6,
@@ -180,6 +196,17 @@ impl Faults {
     };
 }
 
+/// A run in which one thing goes wrong at the worst moment, instead of random faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// A node dies for good; nobody may be dark for longer than the rest of its lease and what a
+    /// message takes, whatever else is appended to the log meanwhile.
+    Takeover,
+    /// A daemon begins to count a longer lease on slow disks, and its voters restart as soon as it
+    /// holds something.
+    LongerLease,
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -187,6 +214,8 @@ pub struct Config {
     pub faults: Faults,
     /// Length of the time with faults, milliseconds of true time.
     pub chaos_ms: u64,
+    /// A directed run; without, faults come at random.
+    pub scenario: Option<Scenario>,
     /// The planted bug.
     pub bug: Option<Bug>,
     /// Invariants that are checked; others are not looked at.
@@ -200,6 +229,7 @@ impl Default for Config {
         Self {
             faults: Faults::ALL,
             chaos_ms: 6_000,
+            scenario: None,
             bug: None,
             checked: Invariant::ALL.to_vec(),
             trace: false,

@@ -25,6 +25,8 @@ pub(super) struct Chaos {
     pub slow_telling: u64,
     /// Removing an address takes up to this.
     pub slow_netlink: u64,
+    /// The kernel refuses to add an address, in so many of a million cases.
+    pub refused_address: u64,
     /// Writing the longest promise down takes up to this.
     pub slow_disk: u64,
     /// Lease lengths differ.
@@ -61,6 +63,7 @@ impl Chaos {
                 rng,
                 &[5 * MS, 30 * MS, 400 * MS][..if rough { 3 } else { 2 }],
             ),
+            refused_address: 0,
             lease_lengths: faults.lease_lengths,
             pace: one_of(rng, &[30 * MS, 120 * MS, 400 * MS]),
             paused_steps: if faults.pauses {
@@ -83,6 +86,11 @@ impl Sim {
             return;
         }
         self.chaos.step_pause = self.chaos.paused_steps;
+        self.chaos.refused_address = if self.chaos.faults.operations {
+            20_000
+        } else {
+            0
+        };
         let next = self.now + self.rng.within(self.chaos.pace / 4..=2 * self.chaos.pace);
         self.schedule(next, Event::Fault);
         let faults = self.chaos.faults;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use buoy_core::effects::Event as StepEvent;
 use buoy_core::lease::{
     Answer, HolderEffect, HolderEvent, LogView, Renew, VoterEffect, VoterEvent,
 };
@@ -152,10 +153,11 @@ impl Sim {
                     false,
                 );
             }
-            Input::Shut(addresses) => {
-                for address in addresses {
-                    self.nodes[n].gate.shut(address);
+            Input::Shut(key, addresses) => {
+                for address in &addresses {
+                    self.nodes[n].gate.shut(*address);
                 }
+                self.carry(n, key, &addresses, StepEvent::Shut);
             }
             Input::Stop => self.holder(n, now, HolderEvent::Stop, false, false),
             Input::Tick => {
@@ -176,8 +178,14 @@ impl Sim {
             log
         };
         p.given = log.clone();
-        let renew = p.bugs.renew_in(bug, renew);
-        let log = self.seen_by_voter(n, now, log);
+        let mut renew = p.bugs.renew_in(bug, renew);
+        if bug == Some(Bug::ConfigIgnored) {
+            renew.config = log.membership.id;
+        }
+        let mut log = self.seen_by_voter(n, now, log);
+        if bug == Some(Bug::UnheardGranted) {
+            log = bugs::as_claimed(log, &renew);
+        }
         let asked = (renew.session, renew.seq);
         self.voter(n, now, VoterEvent::Renew { renew, log }, Some(asked));
     }
@@ -198,12 +206,16 @@ impl Sim {
         p.voter.handle(now, event, &mut effects);
         self.checker
             .voter_advanced(&p.voter, &before, &p.given, self.now);
+        let changed = before != Promises::of(&p.voter);
         for effect in effects {
             let pushed = match &effect {
                 VoterEffect::Answer(a) => asked != Some((a.session, a.seq)),
                 VoterEffect::RaiseMax(_) => false,
             };
             p.work.push_back(Work::Voter { effect, pushed });
+        }
+        if changed {
+            self.checker.voter_changed(&self.nodes, n, self.now);
         }
     }
 
@@ -213,6 +225,9 @@ impl Sim {
             return;
         };
         let mut answer = answer;
+        if bug == Some(Bug::ConfigIgnored) {
+            answer.config = p.counted_under.id;
+        }
         if bug == Some(Bug::EpochAgain) {
             let claimed = p.holder.status();
             let claimed: BTreeMap<IpAddr, Epoch> = claimed
@@ -286,31 +301,24 @@ impl Sim {
                 self.checker.gate_written(&self.nodes, n, self.now);
             }
             HolderEffect::Open {
+                vip,
                 epoch,
                 addresses,
                 slot,
-                ..
             } => {
-                for address in addresses {
-                    self.nodes[n].gate.open(address, slot.0, epoch);
-                    self.checker
-                        .opened(&self.nodes[n], address, slot.0, self.now);
+                let key = (vip, epoch);
+                if self.cfg.bug == Some(Bug::AddressBeforeGate) {
+                    self.add_addresses(n, &key, &addresses);
                 }
-                self.checker.gate_written(&self.nodes, n, self.now);
+                self.map(n, &addresses, slot.0, epoch);
+                self.carry(n, key, &addresses, StepEvent::Opened);
             }
             HolderEffect::Remap {
                 epoch,
                 addresses,
                 slot,
                 ..
-            } => {
-                for address in addresses {
-                    self.nodes[n].gate.open(address, slot.0, epoch);
-                    self.checker
-                        .opened(&self.nodes[n], address, slot.0, self.now);
-                }
-                self.checker.gate_written(&self.nodes, n, self.now);
-            }
+            } => self.map(n, &addresses, slot.0, epoch),
             HolderEffect::Shut {
                 vip,
                 epoch,
@@ -318,24 +326,25 @@ impl Sim {
                 ..
             } => {
                 self.stats.shuts += 1;
-                let mut shut = Input::Shut(addresses);
-                let mut lowered = Input::Lowered(vip, epoch);
+                let shut = Input::Shut((vip.clone(), epoch), addresses);
                 if self.cfg.bug == Some(Bug::ReleasedBeforeShut) {
-                    std::mem::swap(&mut shut, &mut lowered);
-                }
-                if let Some(p) = self.nodes[n].process.as_mut() {
+                    let generation = self.nodes[n].generation;
+                    let (input, at) = (shut, self.now + MS);
+                    self.schedule(
+                        at,
+                        Event::Later {
+                            n,
+                            generation,
+                            input,
+                        },
+                    );
+                    let lowered = Input::Lowered(vip, epoch);
+                    if let Some(p) = self.nodes[n].process.as_mut() {
+                        p.work.push_front(Work::stage(lowered));
+                    }
+                } else if let Some(p) = self.nodes[n].process.as_mut() {
                     p.work.push_front(Work::stage(shut));
                 }
-                let generation = self.nodes[n].generation;
-                let at = self.now + self.rng.within(MS / 10..=self.chaos.slow_netlink);
-                self.schedule(
-                    at,
-                    Event::Later {
-                        n,
-                        generation,
-                        input: lowered,
-                    },
-                );
             }
             HolderEffect::GaveUp { vip, epoch, .. } => {
                 let Some(p) = self.nodes[n].process.as_mut() else {
@@ -344,6 +353,16 @@ impl Sim {
                 p.gave_up.insert(vip, bugs::true_epoch(epoch));
             }
         }
+    }
+
+    /// Lets addresses follow a slot of the gate.
+    fn map(&mut self, n: usize, addresses: &[IpAddr], slot: u32, epoch: Epoch) {
+        for address in addresses {
+            self.nodes[n].gate.open(*address, slot, epoch);
+            self.checker
+                .opened(&self.nodes[n], *address, slot, epoch, self.now);
+        }
+        self.checker.gate_written(&self.nodes, n, self.now);
     }
 
     fn send_renewal(&mut self, n: usize, to: NodeId, renew: Renew) {

@@ -7,6 +7,7 @@
 //! two steps: reading the clock, loading the view of the log, deciding, each single effect.
 
 pub mod bugs;
+pub mod carrier;
 pub mod check;
 pub mod clock;
 pub mod config;
@@ -20,7 +21,9 @@ pub mod node;
 mod process;
 pub mod raft;
 pub mod rng;
+mod scenario;
 mod settle;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -29,7 +32,7 @@ use buoy_core::time::Allowance;
 use buoy_core::{Mono, NodeId};
 
 pub use check::Violation;
-pub use config::{Bug, Config, Faults, Invariant};
+pub use config::{Bug, Config, Faults, Invariant, Scenario};
 
 use check::Checker;
 use clock::{Clock, MS, True};
@@ -40,6 +43,7 @@ use net::{Message, Network};
 use node::{Input, Node};
 use raft::Raft;
 use rng::Rng;
+use scenario::Stage;
 
 /// Largest difference of two clocks' rates.
 const MAX_DRIFT_PPM: u32 = 10_000;
@@ -94,6 +98,8 @@ enum Event {
         generation: u64,
         length: Duration,
     },
+    /// The kernel does what it was asked for.
+    Netlink { n: usize, generation: u64 },
     /// Committed entries get applied.
     Apply { n: usize, generation: u64 },
     /// A stopped process goes on.
@@ -104,6 +110,8 @@ enum Event {
     Exit { n: usize, generation: u64 },
     /// Raft's and the planner's beat at a node.
     Beat { n: usize },
+    /// The next step of a directed run.
+    Scenario(Stage),
     /// The next fault.
     Fault,
     /// All faults end.
@@ -135,6 +143,10 @@ pub struct Sim {
     checker: Checker,
     stats: Stats,
     healed: Option<True>,
+    /// Nodes that are dead or cut off for the rest of the run.
+    gone: BTreeSet<NodeId>,
+    /// Lease of the next daemon that begins, if it was chosen.
+    next_lease: Option<Duration>,
     /// Since when all VIPs are up after healing; and shuts and assignments until then.
     settled: Option<(u64, u64)>,
     over: bool,
@@ -185,6 +197,8 @@ impl Sim {
             raft: Raft::new(first.clone()),
             durable_max: Duration::ZERO,
             gate: Gate::new(),
+            addresses: BTreeSet::new(),
+            announced: BTreeSet::new(),
             process: None,
             generation: 0,
         };
@@ -199,7 +213,10 @@ impl Sim {
         } else {
             MAX_DRIFT_PPM
         };
-        let vips = rng.within(1..=3) as usize;
+        let vips = match cfg.scenario {
+            Some(_) => scenario::VIPS,
+            None => rng.within(1..=3) as usize,
+        };
         let chaos = Chaos::choose(&mut rng, &cfg.faults);
         let mut sim = Self {
             cfg: cfg.clone(),
@@ -221,6 +238,8 @@ impl Sim {
             checker: Checker::new(&cfg.checked),
             stats: Stats::default(),
             healed: None,
+            gone: BTreeSet::new(),
+            next_lease: None,
             settled: None,
             over: false,
             trace: cfg.trace.then(VecDeque::new),
@@ -229,6 +248,10 @@ impl Sim {
             let at = sim.rng.below(50 * MS);
             sim.schedule(at, Event::Start { n });
             sim.schedule(at, Event::Beat { n });
+        }
+        if let Some(scenario) = cfg.scenario {
+            sim.begin(scenario);
+            return sim;
         }
         sim.schedule(1_000 * MS, Event::Fault);
         sim.schedule((1_000 + cfg.chaos_ms) * MS, Event::Heal);
@@ -302,11 +325,13 @@ impl Sim {
                 self.nodes[n].durable_max = self.nodes[n].durable_max.max(length);
                 self.lease_input(n, Input::MaxRaised(length));
             }
+            Event::Netlink { n, generation } if alive(self, n, generation) => self.netlink(n),
             Event::Apply { n, generation } if alive(self, n, generation) => self.apply(n),
             Event::Resume { n, generation } if alive(self, n, generation) => self.resume(n),
             Event::Exit { n, generation } if alive(self, n, generation) => self.exit(n),
             Event::Start { n } => self.start(n),
             Event::Beat { n } => self.beat(n),
+            Event::Scenario(stage) => self.scenario(stage),
             Event::Fault => self.fault(),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
@@ -315,6 +340,7 @@ impl Sim {
             Event::Tick { .. }
             | Event::Later { .. }
             | Event::OnDisk { .. }
+            | Event::Netlink { .. }
             | Event::Apply { .. }
             | Event::Resume { .. }
             | Event::Exit { .. } => {}

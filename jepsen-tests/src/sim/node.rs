@@ -1,17 +1,19 @@
 //! One simulated machine: its disk, its kernel, and the daemon that may run on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buoy_core::effects::Steps;
 use buoy_core::lease::{
     Holder, HolderEffect, HolderParams, HolderView, LogView, Renew, Voter, VoterEffect,
 };
 use buoy_core::{ConfigId, Epoch, Membership, Mono, NodeId, Session, VipName};
 
 use super::bugs::BugState;
+use super::carrier::{Key, Netlink};
 use super::clock::{Clock, True};
 use super::gate::Gate;
 use super::log::{Entry, Fold};
@@ -31,6 +33,10 @@ pub struct Node {
     pub durable_max: Duration,
     /// In its kernel.
     pub gate: Gate,
+    /// In its kernel: addresses that are there.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Addresses that it tells its neighbours of.
+    pub announced: BTreeSet<IpAddr>,
     /// Its daemon, if it runs.
     pub process: Option<Process>,
     /// Number of daemons started; events of earlier ones are void.
@@ -52,6 +58,10 @@ pub struct Process {
     pub inbox: VecDeque<Input>,
     /// What the lease thread is in the middle of.
     pub work: VecDeque<Work>,
+    /// VIPs on their way up or down, or up.
+    pub steps: BTreeMap<Key, Steps>,
+    /// What the kernel was asked for and has not done.
+    pub netlink: VecDeque<Netlink>,
     /// Stopped (SIGSTOP) until then.
     pub paused_until: Option<True>,
     /// Messages that came meanwhile.
@@ -127,7 +137,7 @@ pub enum Input {
     /// Entries were applied; with the true membership.
     Applied(HolderView, Membership),
     /// The gate is to be shut for these.
-    Shut(Vec<IpAddr>),
+    Shut(Key, Vec<IpAddr>),
     /// A VIP that was shut is lowered.
     Lowered(VipName, Epoch),
     /// A VIP cannot be held.

@@ -8,22 +8,24 @@ use buoy_core::lease::{Holder, Voter};
 use buoy_core::{ConfigId, Incarnation, NodeId, Session};
 
 use super::bugs::BugState;
-use super::clock::{Clock, MS};
+use super::clock::MS;
 use super::config::Bug;
 use super::log::{Command, Fold};
 use super::net::Message;
 use super::node::{Input, MembershipWait, Process};
-use super::{Event, FASTEST_PPM, LEASE, Sim};
+use super::{Event, LEASE, Sim};
 
 /// Messages that a stopped process finds when it goes on.
 const SOCKET_BUFFER: usize = 500;
 
 impl Sim {
     pub(super) fn start(&mut self, n: usize) {
-        if self.nodes[n].process.is_some() {
+        if self.nodes[n].process.is_some() || self.is_gone(n) {
             return;
         }
-        let lease = if self.chaos.lease_lengths {
+        let lease = if let Some(lease) = self.next_lease.take() {
+            lease
+        } else if self.chaos.lease_lengths {
             let lengths = [100, 300, 300, 600].map(Duration::from_millis);
             self.rng.pick(&lengths).copied().unwrap_or(LEASE)
         } else {
@@ -32,8 +34,9 @@ impl Sim {
         let incarnation = Incarnation(self.rng.next());
         let (now, vips) = (self.now, self.vips);
         let node = &mut self.nodes[n];
-        // A new process first closes what its predecessor left open.
+        // A new process first closes what its predecessor left open, and removes what it left.
         node.gate = super::gate::Gate::new();
+        node.addresses.clear();
         node.generation += 1;
         node.raft.restart();
         let started = node.clock.read(now);
@@ -55,6 +58,8 @@ impl Sim {
             holder: Holder::new(session, Process::params(lease)),
             inbox: VecDeque::from([Input::Log]),
             work: VecDeque::new(),
+            steps: BTreeMap::new(),
+            netlink: VecDeque::new(),
             paused_until: None,
             held: Vec::new(),
             appended_log: node.raft.log.clone(),
@@ -81,7 +86,7 @@ impl Sim {
                 s.nodes[n].id
             )
         });
-        self.checker.voter_started(&self.nodes, n, self.now);
+        self.checker.voter_changed(&self.nodes, n, self.now);
         self.feed_applied(n);
     }
 
@@ -175,7 +180,8 @@ impl Sim {
                     term: node.raft.log[i].term,
                     index: i as u64 + 1,
                 };
-                self.checker.membership_committed(id, self.now);
+                let wait = self.longest_promise();
+                self.checker.membership_committed(id, wait, self.now);
             }
         }
         self.committed = self.committed.max(node.raft.commit);
@@ -249,10 +255,10 @@ impl Sim {
 
     /// The process is gone at once; with `host` the whole machine is.
     pub(super) fn crash(&mut self, n: usize, host: bool) {
-        if self.nodes[n].process.take().is_none() {
+        if self.nodes[n].process.is_none() {
             return;
         }
-        self.stats.ends += 1;
+        self.end_process(n);
         self.note(|s| format!("node {} crashes, host: {host}", s.nodes[n].id));
         let longest = if self.rng.chance(500_000) {
             30 * MS
@@ -261,9 +267,7 @@ impl Sim {
         };
         let back = self.now + self.rng.within(MS..=longest);
         if host {
-            let (base, ppm) = (self.rng.below(1 << 40), self.rng.below(FASTEST_PPM + 1));
-            self.nodes[n].gate = super::gate::Gate::new();
-            self.nodes[n].clock = Clock::new(self.now, base, ppm);
+            self.lose_kernel(n);
         }
         self.schedule(back, Event::Start { n });
     }
@@ -281,8 +285,7 @@ impl Sim {
     }
 
     pub(super) fn exit(&mut self, n: usize) {
-        self.stats.ends += 1;
-        self.nodes[n].process = None;
+        self.end_process(n);
         let back = self.now + self.rng.within(MS..=800 * MS);
         self.schedule(back, Event::Start { n });
     }

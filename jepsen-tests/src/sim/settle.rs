@@ -1,9 +1,12 @@
 //! The end of a run: faults heal, every VIP must come up in time (L1), and then nothing moves (L2).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use buoy_core::{Membership, NodeId};
+
 use super::clock::{MS, True};
-use super::config::Invariant;
+use super::config::{Faults, Invariant};
 use super::log::Fold;
 use super::net::Network;
 use super::node::Node;
@@ -21,10 +24,15 @@ impl Sim {
         self.note(|_| "all faults are healed".to_owned());
         self.network = Network::calm();
         self.chaos.step_pause = 0;
+        self.chaos.refused_address = 0;
         self.wishes.clear();
+        let random = self.cfg.scenario.is_none() && self.cfg.faults != Faults::NONE;
+        if random && self.rng.chance(500_000) {
+            self.lose_a_minority();
+        }
         for n in 0..self.nodes.len() {
             if self.nodes[n].process.as_ref().is_some_and(|p| p.stopping) {
-                self.nodes[n].process = None;
+                self.end_process(n);
             }
             if let Some(p) = self.nodes[n].process.as_mut() {
                 p.apply_stalled_until = 0;
@@ -39,21 +47,53 @@ impl Sim {
         self.schedule(self.now + LEASE.as_nanos() as True, Event::Look);
     }
 
+    /// A few nodes stay dead or cut off for the rest of the run: as many as leave a majority of every
+    /// membership that is in any log and may still come into force.
+    fn lose_a_minority(&mut self) {
+        let mut memberships: Vec<Membership> = Vec::new();
+        for node in &self.nodes {
+            let whole = Fold::of(self.vips, &node.raft.log).view.membership;
+            let known = &node.raft.log[..self.committed.min(node.raft.log.len())];
+            memberships.extend([whole, Fold::of(self.vips, known).view.membership]);
+        }
+        let dead = self.rng.chance(500_000);
+        for n in 0..self.nodes.len() {
+            let id = self.nodes[n].id;
+            self.gone.insert(id);
+            let lives = |v: NodeId| (!self.gone.contains(&v)).then_some(());
+            let enough = memberships.iter().all(|m| m.quorum_value(lives).is_some());
+            if !enough || self.rng.chance(500_000) {
+                self.gone.remove(&id);
+                continue;
+            }
+            self.note(|_| format!("node {id} stays away, dead: {dead}"));
+            if dead {
+                self.end_process(n);
+            }
+            let others = self.everybody.iter().filter(|o| **o != id);
+            let links = others.flat_map(|o| [(id, *o), (*o, id)]);
+            self.network.cut.extend(links);
+        }
+    }
+
+    /// Is the node dead or cut off for the rest of the run?
+    pub(super) fn is_gone(&self, n: usize) -> bool {
+        self.gone.contains(&self.nodes[n].id)
+    }
+
     /// Are all VIPs up where the newest committed state wants them?
-    fn not_up(&self) -> Option<String> {
+    pub(super) fn not_up(&self) -> Option<String> {
         let quarantined = |n: &Node| {
             n.process
                 .as_ref()
                 .is_none_or(|p| p.voter.quarantine_until() > n.read(self.now))
         };
-        if let Some(node) = self.nodes.iter().find(|n| quarantined(n)) {
+        let here = || self.nodes.iter().filter(|n| !self.gone.contains(&n.id));
+        if let Some(node) = here().find(|n| quarantined(n)) {
             // The aftermath of a fault: leases may still end for want of promises.
             return Some(format!("the voter of node {} is in quarantine", node.id));
         }
-        let leaders = self
-            .nodes
-            .iter()
-            .filter(|n| n.raft.leader && n.process.is_some());
+        let leaders = here().filter(|n| n.raft.leader && n.process.is_some());
         let Some(newest) = leaders.max_by_key(|n| n.raft.term) else {
             return Some("nobody leads".to_owned());
         };
@@ -63,7 +103,7 @@ impl Sim {
                 .as_ref()
                 .is_none_or(|p| (p.applied.index as usize) < all)
         };
-        if let Some(node) = self.nodes.iter().find(|n| behind(n)) {
+        if let Some(node) = here().find(|n| behind(n)) {
             return Some(format!(
                 "node {} has not applied all {all} entries",
                 node.id
@@ -74,11 +114,25 @@ impl Sim {
             let Some((owner, epoch)) = vip.owner else {
                 return Some(format!("{} has no owner", vip.name));
             };
+            if self.gone.contains(&owner) {
+                // It may still serve, by a lease that nobody renews.
+                return Some(format!(
+                    "{} is still on node {owner}, which is away",
+                    vip.name
+                ));
+            }
             let node = &self.nodes[self.index(owner)];
             let now = node.read(self.now);
             if let Some(a) = vip.addresses.iter().find(|a| !node.gate.passes(**a, now)) {
                 return Some(format!(
                     "{a} of {} does not pass on node {owner} (epoch {epoch})",
+                    vip.name
+                ));
+            }
+            let told = |a: &&IpAddr| node.addresses.contains(a) && node.announced.contains(a);
+            if let Some(a) = vip.addresses.iter().find(|a| !told(a)) {
+                return Some(format!(
+                    "{a} of {} is not announced on node {owner} (epoch {epoch})",
                     vip.name
                 ));
             }

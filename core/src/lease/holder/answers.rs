@@ -90,25 +90,26 @@ impl Holder {
         grants: Option<Grants>,
     ) -> bool {
         let peer = &mut self.peers[i];
-        let grants = match (
-            repeated,
-            peer.newest.as_mut().and_then(|n| n.grants.take()),
-            grants,
-        ) {
-            (false, before, now) => {
-                let same = match (&before, &now) {
-                    (None, None) => true,
-                    (Some(b), Some(n)) => b.rev == n.rev && b.missing.keys().eq(n.missing.keys()),
-                    _ => false,
-                };
-                peer.newest = Some(Newest { sent, grants: now });
-                return !same;
+        let before = peer.newest.as_mut().and_then(|n| n.grants.take());
+        let (grants, changed) = match (repeated, before, grants) {
+            (false, None, None) => (None, false),
+            (false, Some(b), Some(n)) => {
+                let same = b.rev == n.rev && b.missing.keys().eq(n.missing.keys());
+                (Some(n), !same)
             }
-            (true, Some(before), Some(now)) => Some(add_up(before, now)),
-            (true, before, now) => before.or(now),
+            (false, _, now) => (now, true),
+            // What is missing can only become less, so an answer that came twice changes nothing.
+            (true, Some(b), Some(n)) => {
+                let had = b.missing.len();
+                let both = add_up(b, n);
+                let less = both.missing.len() != had;
+                (Some(both), less)
+            }
+            (true, before, None) => (before, false),
+            (true, None, now) => (now, true),
         };
         peer.newest = Some(Newest { sent, grants });
-        true
+        changed
     }
 }
 

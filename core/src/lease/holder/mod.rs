@@ -66,6 +66,8 @@ pub const LAST_SLOT: u32 = 63;
 pub const MAX_AWAITED: usize = 64;
 /// Changes of the claims that follow each other within this time travel together.
 pub const CHANGE_PACE: Duration = Duration::from_millis(1);
+/// The time above grows by itself with so many claims, up to the time after which a renewal is repeated.
+pub const CLAIMS_PER_PACE: usize = 512;
 
 /// An assignment: VIP and epoch.
 type Key = (VipName, Epoch);

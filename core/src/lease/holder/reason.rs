@@ -36,6 +36,21 @@ impl DownReason {
     }
 }
 
+impl DownReason {
+    /// Would a new epoch at this node end the same way? Then the node should say that it cannot hold the
+    /// VIP, for a while at least, or it would be given it again and again. A lease that ended or was
+    /// denied says nothing about the next one.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            DownReason::GivenUp(_) | DownReason::NoSlot | DownReason::AddressCount { .. } => true,
+            DownReason::Unassigned
+            | DownReason::Denied { .. }
+            | DownReason::Expired
+            | DownReason::Stopping => false,
+        }
+    }
+}
+
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

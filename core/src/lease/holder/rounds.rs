@@ -1,7 +1,7 @@
 //! When the holder sends, and to whom.
 
 use super::peers::{Peer, Sent};
-use super::{CHANGE_PACE, Holder, HolderEffect};
+use super::{CHANGE_PACE, CLAIMS_PER_PACE, Holder, HolderEffect};
 use crate::lease::messages::{Claim, Claims, Renew};
 use crate::time::Mono;
 
@@ -74,7 +74,10 @@ impl Holder {
     }
 
     fn change_due(&self) -> Option<Mono> {
-        let pace = CHANGE_PACE.min(self.params.retry_after / 4);
+        // A list is sent whole: the longer it is, the more changes should travel with it.
+        let lists = 1 + u32::try_from(self.claims.len() / CLAIMS_PER_PACE).unwrap_or(u32::MAX);
+        let least = CHANGE_PACE.min(self.params.retry_after / 4);
+        let pace = least.saturating_mul(lists).min(self.params.retry_after);
         self.change_waits.then(|| self.change_sent + pace)
     }
 

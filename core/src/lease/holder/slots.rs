@@ -150,7 +150,13 @@ impl Holder {
         if self.claiming.is_empty() {
             return;
         }
-        for key in self.claiming.clone() {
+        let granted = |key: &&Key| {
+            let voters = self.vips.get(*key).map_or(0, |v| v.granted);
+            self.permitted(voters).is_some_and(|at| at > now)
+        };
+        // Most answers open nothing: only what they open is copied.
+        let ready: Vec<Key> = self.claiming.iter().filter(granted).cloned().collect();
+        for key in ready {
             let Some(voters) = self.vips.get(&key).map(|v| v.granted) else {
                 continue;
             };

@@ -182,8 +182,10 @@ impl Voter {
                 }
             }
         }
+        // From the renewal, not from a push: it is what the holder counts from, and a change of the log
+        // must not prolong the promises of a session that has fallen silent.
         if record.granted() > 0 {
-            self.book.extend(session, now + length);
+            self.book.extend(session, record.at + length);
         }
         if let Some(place) = self.sessions.get_mut(session) {
             *place = record;

@@ -21,8 +21,11 @@
 //!   the next membership. A view loaded *before* the renewal was sent would break this, and with it S1;
 //!   that is why every renewal brings its own.
 //!
-//! A pushed answer counts from the send time of the renewal that asked, so the same arguments hold with
-//! any later reading, and with the view that came with that renewal or a newer one.
+//! A pushed answer counts from the send time of the renewal that asked, and so does the promise behind
+//! it: it lasts `L_voter` from the reading that came with that renewal, not from the push. So S3 holds
+//! as above, with the view that came with that renewal or a newer one. Only a renewal prolongs a
+//! promise; neither an append to the log nor an address that became free prolongs those of a session
+//! that has fallen silent, which would delay the takeover of its addresses.
 //!
 //! # Order of rules 3 and 4
 //!
@@ -55,6 +58,8 @@ use std::time::Duration;
 
 use crate::ids::{Epoch, Incarnation, NodeId, Session};
 use crate::lease::messages::{Answer, LogView, Renew};
+use crate::spec::MAX_TOTAL_ADDRESSES;
+pub use crate::spec::timing::MAX_LEASE;
 use crate::time::{Allowance, Mono};
 
 use book::Book;
@@ -66,10 +71,9 @@ pub const MAX_SESSIONS: usize = 256;
 pub const MAX_SESSIONS_PER_NODE: usize = 8;
 /// Most claims of one session. A longer list is refused.
 pub const MAX_CLAIMS: usize = 16_384;
+const _: () = assert!(MAX_TOTAL_ADDRESSES <= MAX_CLAIMS);
 /// Most claims of all sessions together. A list that would exceed it is refused.
 pub const MAX_CLAIMS_TOTAL: usize = 131_072;
-/// Longest lease that a voter promises. A renewal that counts with more is refused.
-pub const MAX_LEASE: Duration = Duration::from_secs(60);
 /// A session without live promises is forgotten after this silence.
 pub const SESSION_MEMORY: Duration = Duration::from_secs(60);
 /// A length that the disk has not confirmed is asked for again after this.

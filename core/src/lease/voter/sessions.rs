@@ -1,6 +1,6 @@
 //! What the voter remembers of each session, and how that stays bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::{
@@ -65,10 +65,47 @@ impl Record {
 }
 
 /// When a node was last heard, and which run of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Heard {
+    /// When any run of it was last heard.
     pub at: Mono,
+    /// The newest run.
     pub incarnation: Incarnation,
+    /// When that one was last heard.
+    since: Mono,
+    /// Runs that it has replaced, oldest first.
+    replaced: VecDeque<Incarnation>,
+}
+
+impl Heard {
+    fn new(at: Mono, incarnation: Incarnation) -> Self {
+        Self {
+            at,
+            incarnation,
+            since: at,
+            replaced: VecDeque::new(),
+        }
+    }
+
+    /// A run was heard. One that was replaced by another is not the newest again because a renewal of
+    /// its comes late. It is when the other has said nothing for a whole lease: then the late one was
+    /// the other's, which this voter had never heard before.
+    fn note(&mut self, now: Mono, incarnation: Incarnation, lease: Duration) {
+        self.at = now;
+        if incarnation != self.incarnation {
+            let late = self.replaced.contains(&incarnation);
+            if late && now.since(self.since) < lease {
+                return;
+            }
+            self.replaced.retain(|i| *i != incarnation);
+            self.replaced.push_back(self.incarnation);
+            if self.replaced.len() > MAX_SESSIONS_PER_NODE {
+                self.replaced.pop_front();
+            }
+            self.incarnation = incarnation;
+        }
+        self.since = now;
+    }
 }
 
 /// What became of a renewal.
@@ -106,8 +143,8 @@ impl Sessions {
         self.records.values_mut()
     }
 
-    pub fn heard(&self, node: NodeId) -> Option<Heard> {
-        self.heard.get(&node).copied()
+    pub fn heard(&self, node: NodeId) -> Option<&Heard> {
+        self.heard.get(&node)
     }
 
     /// Is this the run of its node that was heard last?
@@ -127,7 +164,7 @@ impl Sessions {
         {
             return Intake::Stale;
         }
-        self.note_heard(now, session);
+        self.note_heard(now, session, renew.lease);
         if !self.records.contains_key(&session) && !self.make_room(now, session.node, holds) {
             return Intake::Unacceptable;
         }
@@ -164,20 +201,17 @@ impl Sessions {
             && others() + claims.len() <= MAX_CLAIMS_TOTAL
     }
 
-    fn note_heard(&mut self, now: Mono, session: Session) {
+    fn note_heard(&mut self, now: Mono, session: Session, lease: Duration) {
         if self.heard.len() >= MAX_SESSIONS && !self.heard.contains_key(&session.node) {
             let oldest = self.heard.iter().min_by_key(|(_, h)| h.at).map(|(n, _)| *n);
             if let Some(oldest) = oldest {
                 self.heard.remove(&oldest);
             }
         }
-        self.heard.insert(
-            session.node,
-            Heard {
-                at: now,
-                incarnation: session.incarnation,
-            },
-        );
+        self.heard
+            .entry(session.node)
+            .or_insert_with(|| Heard::new(now, session.incarnation))
+            .note(now, session.incarnation, lease);
     }
 
     /// Makes room for one more session of `node`; false when every record in the way has live promises.

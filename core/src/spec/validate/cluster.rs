@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::groups::groups;
-use super::super::{MAX_NODES, MAX_VIPS, NodeSpec, Role, VipSpec};
+use super::super::{MAX_NODES, MAX_TOTAL_ADDRESSES, MAX_VIPS, NodeSpec, Role, VipSpec};
 use super::{Severity, SpecError};
 use crate::ids::{NodeName, VipName};
 
@@ -24,6 +24,8 @@ pub fn validate_all(vips: &[VipSpec], nodes: &[NodeSpec]) -> Vec<SpecError> {
             "put addresses that move together into one VIP, or form a second cluster",
         ));
     }
+    let total = vips.iter().map(|v| v.addresses.len()).sum();
+    found.extend(too_many_addresses(total));
     let mut places: BTreeMap<&VipName, usize> = BTreeMap::new();
     for (i, vip) in vips.iter().enumerate() {
         let at = format!("vips[{i}]");
@@ -50,6 +52,20 @@ pub fn validate_all(vips: &[VipSpec], nodes: &[NodeSpec]) -> Vec<SpecError> {
         }
     }
     found
+}
+
+/// What is wrong with so many addresses of all VIPs together.
+pub(crate) fn too_many_addresses(total: usize) -> Option<SpecError> {
+    (total > MAX_TOTAL_ADDRESSES).then(|| {
+        SpecError::error(
+            "vips",
+            format!(
+                "all VIPs together would have {total} addresses, expected at most \
+                 {MAX_TOTAL_ADDRESSES}: one node must be able to hold all of them"
+            ),
+            "remove some addresses first, or use another cluster for them",
+        )
+    })
 }
 
 fn check_nodes(nodes: &[NodeSpec], found: &mut Vec<SpecError>) {

@@ -7,7 +7,7 @@ use super::super::{Cause, Event, EventKind, Rejection, Vip};
 use super::{Change, clip, join};
 use crate::ids::VipName;
 use crate::spec::groups::groups;
-use crate::spec::validate::{check_group, node_address, references};
+use crate::spec::validate::{check_group, node_address, references, too_many_addresses};
 use crate::spec::{MAX_VIPS, NodeSpec, Scope, SpecError, VipAddress, VipSpec};
 
 /// What a VIP *is*, as opposed to where it should be. A change of it is a new epoch, so that no
@@ -55,6 +55,12 @@ impl Change<'_> {
             return Err(Rejection::invalid(format!(
                 "the cluster has {MAX_VIPS} VIPs already, the most it can have"
             )));
+        }
+        let old = self.state.vips.get(&spec.name);
+        let before = old.map_or(0, |v| v.spec.addresses.len());
+        let total = self.state.addresses.len() - before + spec.addresses.len();
+        if let Some(e) = too_many_addresses(total).filter(|_| spec.addresses.len() > before) {
+            return Err(Rejection::invalid(refuse(&[e])));
         }
         self.check_addresses(spec)?;
         let nodes: Vec<&NodeSpec> = self.state.nodes.values().map(|n| &n.spec).collect();
@@ -224,6 +230,7 @@ impl Change<'_> {
         }
         let addresses: Vec<IpAddr> = vip.spec.addresses.iter().map(|a| a.ip).collect();
         let owner = vip.owner();
+        let epoch = owner.map(|_| vip.epoch());
         let from = owner.and_then(|id| self.state.node_name(id)).cloned();
         self.state.vips.remove(name);
         for ip in &addresses {
@@ -238,7 +245,9 @@ impl Change<'_> {
         }
         self.record(Event {
             vip: Some(name.clone()),
+            epoch,
             from,
+            cause: owner.map(|_| Cause::Operator),
             ..event
         });
         Ok(())

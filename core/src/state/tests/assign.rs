@@ -205,7 +205,27 @@ fn frozen_placement_leaves_only_operators() {
         s.refuses(Command::Assign(vec![auto]), RejectionKind::Conflict)
             .contains("frozen")
     );
-    s.give("web", 1);
+    let given = s.give("web", 1);
+    // A lost lease is renewed in place, and only there.
+    let lost = |s: &State, node| Move {
+        cause: Cause::LeaseLost,
+        ..to(s, "web", Some(node))
+    };
+    let elsewhere = Command::Assign(vec![lost(&s, 2)]);
+    assert!(
+        s.refuses(elsewhere, RejectionKind::Conflict)
+            .contains("frozen")
+    );
+    let nowhere = Move {
+        to: None,
+        ..lost(&s, 1)
+    };
+    s.refuses(Command::Assign(vec![nowhere]), RejectionKind::Conflict);
+    let revived = lost(&s, 1);
+    s.ok(Command::Assign(vec![revived]));
+    let vip = &s.vips[&name("web")];
+    assert_eq!(vip.owner(), Some(NodeId(1)));
+    assert!(vip.epoch() > given, "under a new epoch");
     let before = s.revision;
     s.ok(Command::Settings(Settings { frozen: true }));
     assert_eq!(s.revision, before, "no change, no event");

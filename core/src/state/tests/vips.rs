@@ -158,6 +158,27 @@ fn a_vip_that_others_name_is_not_deleted() {
 }
 
 #[test]
+fn the_history_says_which_assignment_a_deletion_ended() {
+    let mut s = cluster(2, &[web(), db()]);
+    let epoch = s.give("web", 2);
+    s.ok(Command::DeleteVip(name("web")));
+    let e = s.history.back().unwrap();
+    assert_eq!(
+        (e.kind, e.epoch, e.cause),
+        (EventKind::VipDeleted, Some(epoch), Some(Cause::Operator))
+    );
+    assert_eq!(e.from.as_ref().map(|n| n.as_str()), Some("n2"));
+    assert_eq!((&e.to, e.evidence.as_str()), (&None, "deleted"));
+    s.ok(Command::DeleteVip(name("db")));
+    let e = s.history.back().unwrap();
+    assert_eq!(
+        (e.epoch, e.cause, &e.from),
+        (None, None, &None),
+        "it had no owner"
+    );
+}
+
+#[test]
 fn every_way_to_lose_an_assignment_is_remembered() {
     let all = [ip("192.0.2.1"), ip("2001:db8::1")];
     let mut fewer = web();

@@ -198,3 +198,65 @@ fn it_knows_when_a_majority_last_answered() {
         (NodeId(3), Some(Duration::from_millis(9)))
     );
 }
+
+#[test]
+fn changes_of_a_long_list_travel_together() {
+    let vips = 4 * CLAIMS_PER_PACE as u64;
+    let me = Session {
+        node: NodeId(1),
+        incarnation: Incarnation(7),
+    };
+    let params = HolderParams {
+        lease: Duration::from_millis(LEASE),
+        renew_every: Duration::from_millis(RENEW),
+        retry_after: Duration::from_millis(RETRY),
+    };
+    let wanted = |i: u64| Wanted {
+        vip: name(&format!("v{i}")),
+        epoch: Epoch(5),
+        addresses: vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i as u32))],
+    };
+    let mut rig = Rig {
+        holder: Holder::new(me, params),
+        sent: Vec::new(),
+    };
+    rig.handle(
+        0,
+        HolderEvent::Applied(HolderView {
+            membership: membership(1, &[&[1]]),
+            assignments: (0..vips).map(wanted).collect(),
+        }),
+    );
+    rig.answer(0, 1, Say::Yes);
+    rig.handle(10, HolderEvent::Stop);
+    rig.sent.clear();
+    // One is lowered after the other: not one list for each millisecond of it.
+    for i in 0..vips / 2 {
+        let lowered = HolderEvent::Lowered {
+            vip: name(&format!("v{i}")),
+            epoch: Epoch(5),
+        };
+        rig.handle(10 + i / 32, lowered);
+    }
+    assert!(rig.sent.len() <= 12, "{} lists in 32 ms", rig.sent.len());
+    // And the last change does not wait for the next round.
+    let due = rig.holder.next_deadline().unwrap();
+    assert!(due <= Mono::from_millis(10 + 32 + 5), "{due:?}");
+}
+
+#[test]
+fn only_a_lasting_reason_says_that_the_next_epoch_would_end_the_same_way() {
+    let lasting = [
+        DownReason::GivenUp("the gate did not open".into()),
+        DownReason::NoSlot,
+        DownReason::AddressCount { limit: 1 },
+    ];
+    let passing = [
+        DownReason::Unassigned,
+        DownReason::Denied { by: NodeId(1) },
+        DownReason::Expired,
+        DownReason::Stopping,
+    ];
+    assert!(lasting.iter().all(DownReason::is_lasting));
+    assert!(!passing.iter().any(DownReason::is_lasting));
+}

@@ -34,7 +34,11 @@ fn a_longer_promise_waits_for_the_disk() {
     assert!(asks(&rig.send(1_300, longer(4, 600))));
     let pushed = rig.handle(1_310, VoterEvent::MaxRaised(needed));
     assert_eq!(short(&answer_to(&pushed, s, 4).unwrap(), &[(1, 5)]), ["G"]);
-    assert_eq!(rig.promises(1_310), [(1, 2, 5, 1_310 + 626)]);
+    assert_eq!(
+        rig.promises(1_310),
+        [(1, 2, 5, 1_300 + 626)],
+        "from the renewal, not from the push"
+    );
     assert_eq!(rig.voter.max_promise(), needed);
 }
 
@@ -110,6 +114,30 @@ fn nothing_is_pushed_to_who_cannot_use_it() {
         );
         assert_eq!(rig.promises(end).len(), usize::from(pushed));
     }
+}
+
+#[test]
+fn a_late_renewal_of_a_replaced_run_does_not_make_it_the_newest() {
+    let mut rig = Rig::new(0, log(1, &[1], &[(1, 2, 5)]));
+    let (old, new) = (session(3, 7), session(3, 8));
+    let newest = |rig: &Rig| rig.voter.heard_incarnation(NodeId(3));
+    rig.renew(0, old, 1, &[]);
+    rig.renew(100, new, 1, &[]);
+    rig.renew(175, old, 2, &[]);
+    assert_eq!(newest(&rig), Some(Incarnation(8)));
+    assert_eq!(rig.voter.heard(NodeId(3)), Some(Mono::from_millis(175)));
+    // The newest run still hears of what it waits for.
+    rig.renew(180, session(2, 7), 1, &[(1, 5)]);
+    rig.set_log(185, log(1, &[1], &[(1, 3, 9)]));
+    rig.renew(190, new, 2, &[(1, 9)]);
+    rig.renew(195, old, 3, &[]);
+    let freed = rig.send(200, full(session(2, 7), 2, &[]));
+    assert_eq!(short(&answer_to(&freed, new, 2).unwrap(), &[(1, 9)]), ["G"]);
+    // A run that was taken for replaced by mistake is the newest again once the other is silent.
+    rig.renew(489, old, 4, &[]);
+    assert_eq!(newest(&rig), Some(Incarnation(8)));
+    rig.renew(490, old, 5, &[]);
+    assert_eq!(newest(&rig), Some(Incarnation(7)));
 }
 
 #[test]

@@ -68,7 +68,11 @@ fn rule_2_is_checked_again_when_the_log_catches_up() {
     let pushed = rig.set_log(30, log(1, &[1], &[(1, 2, 5)]));
     let answer = answer_to(&pushed, s, 4).expect("pushed, with the seq that asked");
     assert_eq!(short(&answer, &[(1, 5)]), ["G"]);
-    assert_eq!(rig.promises(30), [(1, 2, 5, 30 + PROMISE)]);
+    assert_eq!(
+        rig.promises(30),
+        [(1, 2, 5, 10 + PROMISE)],
+        "from the renewal, not from the push"
+    );
 }
 
 #[test]
@@ -173,7 +177,8 @@ fn rule_3_a_superseded_promise_is_not_extended_and_the_holder_hears_at_once() {
     assert_eq!(short(&answer_to(&pushed, s, 1).unwrap(), &list), ["D", "G"]);
     assert_eq!(
         rig.promises(50),
-        [(1, 2, 5, PROMISE), (2, 2, 6, 50 + PROMISE)]
+        [(1, 2, 5, PROMISE), (2, 2, 6, PROMISE)],
+        "a push prolongs nothing"
     );
     // Also a plain renewal extends the other one only.
     let answer = answer_to(&rig.send(100, same(s, 2, 1)), s, 2).unwrap();
@@ -221,7 +226,7 @@ fn rule_4_a_missing_claim_is_released_and_waiting_sessions_hear_at_once() {
     );
     assert_eq!(
         rig.promises(30),
-        [(1, 3, 9, 30 + PROMISE), (2, 2, 5, 30 + PROMISE)]
+        [(1, 3, 9, 25 + PROMISE), (2, 2, 5, 30 + PROMISE)]
     );
 }
 
@@ -251,6 +256,33 @@ fn rule_5_a_promise_is_never_moved_back() {
     rig.set_log(20, log(1, &[1], &[(1, 3, 6)]));
     rig.set_log(30, log(1, &[1], &[(1, 2, 5)]));
     assert_eq!(rig.promises(30), [(1, 2, 5, PROMISE)]);
+}
+
+#[test]
+fn rule_5_a_log_change_extends_nothing_of_a_silent_session() {
+    let mut rig = Rig::new(0, log(1, &[1], &[(1, 2, 5), (2, 2, 6)]));
+    rig.renew(0, session(2, 7), 1, &[(1, 5), (2, 6)]);
+    // Node 2 is dead. Its first address is moved, other entries follow, until just before the end.
+    for (at, index) in [(200, 9), (PROMISE - 1, 10)] {
+        rig.set_log(at, log(1, &[1], &[(1, 3, index), (2, 3, index)]));
+        assert_eq!(rig.promises(at), [(1, 2, 5, PROMISE), (2, 2, 6, PROMISE)]);
+    }
+    // The one that is not superseded (by a log that was rolled back) is not prolonged either.
+    rig.set_log(PROMISE - 1, log(1, &[1], &[(1, 3, 10), (2, 2, 6)]));
+    assert_eq!(
+        rig.promises(PROMISE - 1),
+        [(1, 2, 5, PROMISE), (2, 2, 6, PROMISE)]
+    );
+    // So its successor gets both the moment the last renewal has run out.
+    rig.set_log(PROMISE - 1, log(1, &[1], &[(1, 3, 10), (2, 3, 10)]));
+    let (next, list) = (session(3, 8), [(1, 10), (2, 10)]);
+    let waits = rig.renew(PROMISE - 1, next, 1, &list);
+    assert_eq!(short(&waits, &list), ["P1", "P1"]);
+    let pushed = rig.handle(PROMISE, VoterEvent::Tick);
+    assert_eq!(
+        short(&answer_to(&pushed, next, 1).unwrap(), &list),
+        ["G", "G"]
+    );
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! The ordered steps of a VIP up and down: gate, address, announcement, notification.
+//!
+//! This is S4 of `docs/leases.md`. One machine for each VIP under one epoch. The lease thread opens and
+//! shuts the gate and says so; everything else follows from here:
+//!
+//! ```text
+//! up:    gate open -> add addresses -> announce -> notify
+//! down:  gate shut -> stop announcing -> remove addresses -> lowered (the claim may go) -> notify
+//! ```
+//!
+//! The gate may shut at any point of the way up. What was begun is then undone at once; what comes in
+//! late of it means nothing any more. An epoch that was shut never comes up again.
+//!
+//! # The contract with the driver
+//!
+//! - [`Event::Opened`] is said after the gate was opened, [`Event::Shut`] after it was shut.
+//! - Effects are carried out in order. [`Effect::Remove`] may follow while [`Effect::Add`] is still under
+//!   way: the driver lets the removal win, whatever of the addition is done later.
+//! - The machine has no deadline of its own: every step waits for the one before.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::time::Mono;
+
+#[cfg(test)]
+mod tests;
+
+/// What happens to a VIP under one epoch.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Event {
+    /// The gate is open for it.
+    Opened,
+    /// [`Effect::Add`] is done.
+    Added {
+        /// Addresses that were not added, and why. Empty: all are there.
+        failed: BTreeMap<IpAddr, String>,
+    },
+    /// The gate is shut.
+    Shut,
+    /// [`Effect::Remove`] is done. Also where the kernel refused to remove an address: the gate is shut
+    /// over it, and its lifetime takes it away.
+    Removed,
+}
+
+/// What a VIP wants done.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Effect {
+    /// Add the addresses, then say [`Event::Added`].
+    Add(Vec<IpAddr>),
+    /// Tell the neighbours, and go on telling them, where the addresses are.
+    Announce(Vec<IpAddr>),
+    /// This node cannot hold the VIP: the lease thread shuts the gate, and says [`Event::Shut`].
+    GiveUp {
+        /// Why, in words.
+        reason: String,
+    },
+    /// Tell the neighbours nothing more.
+    StopAnnouncing(Vec<IpAddr>),
+    /// Remove the addresses (those that are there), then say [`Event::Removed`].
+    Remove(Vec<IpAddr>),
+    /// Nothing of the VIP is left here: the lease thread may release it.
+    Lowered,
+    /// Tell whoever wants to know (log, hooks).
+    Notify(Change),
+}
+
+/// What is told of a VIP.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Change {
+    /// Its addresses are here, and announced.
+    Up,
+    /// They are gone.
+    Down,
+}
+
+/// How far a VIP is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Phase {
+    /// Its gate was not opened yet.
+    Shut,
+    /// Its gate is open, its addresses are being added.
+    Adding,
+    /// It is up.
+    Up,
+    /// Some of its addresses were not added. It waits for the gate to be shut.
+    Failed,
+    /// Its gate is shut, its addresses are being removed.
+    Removing,
+    /// Nothing of it is left. The end.
+    Down,
+}
+
+/// The steps of one VIP under one epoch.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Steps {
+    addresses: Vec<IpAddr>,
+    phase: Phase,
+    since: Mono,
+}
+
+impl Steps {
+    /// A VIP whose gate was not opened yet.
+    pub fn new(now: Mono, addresses: Vec<IpAddr>) -> Self {
+        Self {
+            addresses,
+            phase: Phase::Shut,
+            since: now,
+        }
+    }
+
+    /// Advances the machine. Effects are appended, to be carried out in order.
+    pub fn handle(&mut self, now: Mono, event: Event, effects: &mut Vec<Effect>) {
+        match (self.phase, event) {
+            (Phase::Shut, Event::Opened) => {
+                self.enter(now, Phase::Adding);
+                effects.push(Effect::Add(self.addresses.clone()));
+            }
+            (Phase::Adding, Event::Added { failed }) => match refused(&failed) {
+                None => {
+                    self.enter(now, Phase::Up);
+                    effects.push(Effect::Announce(self.addresses.clone()));
+                    effects.push(Effect::Notify(Change::Up));
+                }
+                Some(reason) => {
+                    self.enter(now, Phase::Failed);
+                    effects.push(Effect::GiveUp { reason });
+                }
+            },
+            (Phase::Shut | Phase::Adding | Phase::Up | Phase::Failed, Event::Shut) => {
+                if self.phase == Phase::Up {
+                    effects.push(Effect::StopAnnouncing(self.addresses.clone()));
+                }
+                self.enter(now, Phase::Removing);
+                effects.push(Effect::Remove(self.addresses.clone()));
+            }
+            (Phase::Removing, Event::Removed) => {
+                self.enter(now, Phase::Down);
+                effects.push(Effect::Lowered);
+                effects.push(Effect::Notify(Change::Down));
+            }
+            // Repeated, or the late end of something that was undone meanwhile.
+            (
+                Phase::Shut
+                | Phase::Adding
+                | Phase::Up
+                | Phase::Failed
+                | Phase::Removing
+                | Phase::Down,
+                _,
+            ) => {}
+        }
+    }
+
+    /// How far it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Since when it is that far.
+    pub fn since(&self) -> Mono {
+        self.since
+    }
+
+    fn enter(&mut self, now: Mono, phase: Phase) {
+        self.phase = phase;
+        self.since = now;
+    }
+}
+
+/// The addresses that were not added, in words; `None`: there are none.
+fn refused(failed: &BTreeMap<IpAddr, String>) -> Option<String> {
+    let (ip, why) = failed.first_key_value()?;
+    let more = match failed.len() - 1 {
+        0 => String::new(),
+        n => format!(" (nor were {n} more)"),
+    };
+    Some(format!("address {ip} was not added: {why}{more}"))
+}

@@ -1,0 +1,79 @@
+//! S4, as the kernel sees it: gate before address before announcement, and the reverse going down.
+
+use std::net::IpAddr;
+
+use buoy_core::{Epoch, Mono};
+
+use super::check::Checker;
+use super::clock::True;
+use super::config::Invariant;
+use super::node::Node;
+
+impl Checker {
+    /// An address is opened on node `n`: its slot has a deadline.
+    pub fn opened(&mut self, here: &Node, address: IpAddr, slot: u32, epoch: Epoch, now: True) {
+        if let Some(p) = &here.process {
+            self.opened.insert((p.session, address, epoch));
+        }
+        let deadline = here.gate.mapped().find(|m| m.0 == address).map(|m| m.2);
+        if slot == 0 || deadline.is_none_or(|d| d == Mono::ZERO) {
+            self.fail(Invariant::S4, now, || {
+                format!(
+                    "node {} opens {address} by slot {slot}, which has no deadline",
+                    here.id
+                )
+            });
+        }
+    }
+
+    /// An address is about to be added: its gate was opened for this epoch. (It may be shut again by
+    /// now: the removal follows.)
+    pub fn adding(&mut self, here: &Node, address: IpAddr, epoch: Epoch, now: True) {
+        let Some(p) = &here.process else { return };
+        if !self.opened.contains(&(p.session, address, epoch)) {
+            self.fail(Invariant::S4, now, || {
+                format!(
+                    "node {} adds {address} (epoch {epoch}) before its gate is open",
+                    here.id
+                )
+            });
+        }
+    }
+
+    /// Addresses are about to be announced: they are there.
+    pub fn announced(&mut self, here: &Node, addresses: &[IpAddr], now: True) {
+        if let Some(address) = addresses.iter().find(|a| !here.addresses.contains(a)) {
+            self.fail(Invariant::S4, now, || {
+                format!("node {} announces {address} before it is there", here.id)
+            });
+        }
+    }
+
+    /// Addresses are about to be removed: their gate is shut, and they are not announced.
+    pub fn removing(&mut self, here: &Node, addresses: &[IpAddr], epoch: Epoch, now: True) {
+        let open = |a: &IpAddr| here.gate.mapped().any(|m| m.0 == *a && m.3 == epoch);
+        let wrong = |a: &&IpAddr| open(a) || here.announced.contains(a);
+        if let Some(address) = addresses.iter().find(wrong) {
+            self.fail(Invariant::S4, now, || {
+                let what = if open(address) {
+                    "its gate is open"
+                } else {
+                    "it is announced"
+                };
+                format!("node {} removes {address} while {what}", here.id)
+            });
+        }
+    }
+
+    /// A VIP is about to be called lowered: nothing of it is left.
+    pub fn lowered(&mut self, here: &Node, addresses: &[IpAddr], epoch: Epoch, now: True) {
+        let open = |a: &IpAddr| here.gate.mapped().any(|m| m.0 == *a && m.3 == epoch);
+        let left =
+            |a: &&IpAddr| open(a) || here.addresses.contains(*a) || here.announced.contains(*a);
+        if let Some(address) = addresses.iter().find(left) {
+            self.fail(Invariant::S4, now, || {
+                format!("node {} calls {address} lowered, and it is not", here.id)
+            });
+        }
+    }
+}
