@@ -265,6 +265,7 @@ impl Carrier {
                     r.given_up.insert(vip, (epoch, reason));
                 });
             }
+            LeaseOut::Unable { vip, reason } => self.refusals.note(&vip, reason, boottime()),
             LeaseOut::RaiseMax(length) => self.raise_max(length),
             LeaseOut::PeerRestarted(node) => {
                 debug!(%node, "peer was restarted: telling it again");

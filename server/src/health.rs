@@ -67,6 +67,9 @@ impl HealthKeeper {
             if let Some(at) = self.lease.heard(*node) {
                 book.heard(*node, at);
             }
+            if let Some(run) = self.lease.heard_run(*node) {
+                book.heard_run(*node, run, now);
+            }
         }
         book.view(now, self.timing.suspect_after)
     }

@@ -162,11 +162,10 @@ impl Driver {
     }
 
     fn note_heard(&mut self, session: Session, via: Outlet) {
-        let Some(times) = self.shared.peers.get(&session.node) else {
+        let now = boottime();
+        let Some(before) = self.shared.note_heard(session, now) else {
             return;
         };
-        let now = boottime();
-        let before = times.heard.swap(now.0, Relaxed);
         if ends_silence(before, now, self.suspect_after) {
             self.shared.heard_again.send_replace(Some(session.node));
         }
@@ -352,9 +351,7 @@ impl Driver {
     fn holder_effect(&mut self, effect: HolderEffect) {
         match effect {
             HolderEffect::Send { to, renew } if to == self.me => {
-                if let Some(times) = self.shared.peers.get(&to) {
-                    times.heard.store(boottime().0, Relaxed);
-                }
+                self.shared.note_heard(renew.session, boottime());
                 self.judge(renew);
             }
             HolderEffect::Send { to, renew } => {
@@ -390,6 +387,12 @@ impl Driver {
                 self.shut(vip, epoch, addresses, reason);
             }
             HolderEffect::GaveUp { vip, epoch, reason } => {
+                if reason.is_lasting() {
+                    self.tell(LeaseOut::Unable {
+                        vip: vip.clone(),
+                        reason: reason.to_string(),
+                    });
+                }
                 self.tell(LeaseOut::GaveUp {
                     vip,
                     epoch,
@@ -421,6 +424,10 @@ impl Driver {
         // Right here, not with the shut that follows: the deadline of the slot that an address is still
         // in may move on for others before that.
         self.shut_now(vip, addresses);
+        self.tell(LeaseOut::Unable {
+            vip: vip.clone(),
+            reason: reason.clone(),
+        });
         self.give_up(vip.clone(), epoch, reason);
         false
     }

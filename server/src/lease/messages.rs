@@ -42,6 +42,13 @@ pub enum LeaseOut {
         /// Why.
         reason: String,
     },
+    /// This node cannot hold the VIP, and a new epoch would not change that: the others must know.
+    Unable {
+        /// Which VIP.
+        vip: VipName,
+        /// Why.
+        reason: String,
+    },
     /// Promises longer than ever before are asked for: write this down, then say
     /// [`LeaseIn::MaxRaised`].
     RaiseMax(Duration),

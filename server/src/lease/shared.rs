@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use buoy_core::{Epoch, Mono, NodeId, VipName};
+use buoy_core::{Epoch, Incarnation, Mono, NodeId, Session, VipName};
 use tokio::sync::watch;
 
 pub use buoy_core::lease::holder::Phase;
@@ -27,6 +30,8 @@ pub struct Held {
 pub struct PeerTimes {
     /// When this voter last heard a renewal of the node (nanoseconds of CLOCK_BOOTTIME; 0: never).
     pub heard: AtomicU64,
+    /// The run of the node that those renewals came from.
+    pub incarnation: AtomicU64,
     /// When the node last answered a renewal of ours (0: never).
     pub answered: AtomicU64,
     /// Round trip of that answer in nanoseconds.
@@ -93,6 +98,13 @@ impl LeaseShared {
         read(&self.peers.get(&node)?.heard)
     }
 
+    /// The run of `node` that was heard last.
+    pub fn heard_run(&self, node: NodeId) -> Option<Incarnation> {
+        let peer = self.peers.get(&node)?;
+        // Written before the time.
+        read(&peer.heard).map(|_| Incarnation(peer.incarnation.load(Acquire)))
+    }
+
     /// When `node` last answered this node, and the round trip.
     pub fn answered(&self, node: NodeId) -> Option<(Mono, Duration)> {
         let peer = self.peers.get(&node)?;
@@ -112,6 +124,13 @@ impl LeaseShared {
         Mono(self.unsteady.load(Relaxed))
     }
 
+    /// A renewal of a session is heard `now`; returns when the node's one before was (0: never).
+    pub(super) fn note_heard(&self, session: Session, now: Mono) -> Option<u64> {
+        let peer = self.peers.get(&session.node)?;
+        peer.incarnation.store(session.incarnation.0, Release);
+        Some(peer.heard.swap(now.0, Release))
+    }
+
     pub(super) fn tick(&self) {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
@@ -125,7 +144,7 @@ impl LeaseShared {
 }
 
 fn read(cell: &AtomicU64) -> Option<Mono> {
-    match cell.load(Relaxed) {
+    match cell.load(Acquire) {
         0 => None,
         at => Some(Mono(at)),
     }

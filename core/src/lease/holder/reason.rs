@@ -39,11 +39,12 @@ impl DownReason {
 impl DownReason {
     /// Would a new epoch at this node end the same way? Then the node should say that it cannot hold the
     /// VIP, for a while at least, or it would be given it again and again. A lease that ended or was
-    /// denied says nothing about the next one.
+    /// denied says nothing about the next one; whoever gave a VIP up knows by himself.
     pub fn is_lasting(&self) -> bool {
         match self {
-            DownReason::GivenUp(_) | DownReason::NoSlot | DownReason::AddressCount { .. } => true,
-            DownReason::Unassigned
+            DownReason::NoSlot | DownReason::AddressCount { .. } => true,
+            DownReason::GivenUp(_)
+            | DownReason::Unassigned
             | DownReason::Denied { .. }
             | DownReason::Expired
             | DownReason::Stopping => false,
