@@ -272,6 +272,9 @@ pub struct PutArgs {
     /// A VIP that should be on another node; may be repeated
     #[arg(long, value_name = "VIP")]
     pub avoid: Vec<String>,
+    /// Do not wait until the VIPs are up
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]

@@ -31,7 +31,7 @@ use crate::health::HealthKeeper;
 use crate::leader::Leader;
 use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
 use crate::lease_info::LeaseReader;
-use crate::logging::LogLevel;
+use crate::logging::Log;
 use crate::peer::{PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
 use crate::signals::Hangup;
@@ -92,7 +92,7 @@ fn slack(timing: &buoy_core::spec::timing::Timing) -> Duration {
     timing.raft_heartbeat / 4
 }
 
-async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
+async fn run(config: Config, log: Log) -> Result<(), StartError> {
     let config = Arc::new(config);
     let me = config.me.id;
     let hup = signals::hangup(&config).map_err(|e| StartError::System("handle SIGHUP", e))?;
@@ -218,6 +218,11 @@ async fn run(config: Config, log: LogLevel) -> Result<(), StartError> {
     let mut tasks = Tasks::new();
     let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
     run_forever(&mut tasks, "the watch for reunions", reunions);
+    run_forever(
+        &mut tasks,
+        "the count of lost log lines",
+        log.clone().tell_losses(),
+    );
     let kernel = fencing::watch(fencing.events, guardian.kernel_changed.clone(), announcer);
     run_forever(&mut tasks, "the watch on the kernel", kernel);
     run_forever(&mut tasks, "the announcer", fencing::listen(announced));
@@ -299,7 +304,7 @@ impl Parts {
     async fn serve(
         self,
         mut tasks: Tasks,
-        (hup, log): (Hangup, LogLevel),
+        (hup, log): (Hangup, Log),
         lease_in: mpsc::UnboundedSender<LeaseIn>,
         lease_guard: LeaseGuard,
     ) -> Result<(), StartError> {
@@ -353,6 +358,7 @@ impl Parts {
                 shared: self.shared.clone(),
                 deadlines: self.deadlines.clone(),
                 input: lease_in.clone(),
+                last: tokio::sync::Mutex::default(),
             }),
             version: VERSION.to_owned(),
             stopping,

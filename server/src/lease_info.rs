@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buoy_core::{NodeId, VipName};
 use buoy_fence::clock::boottime;
@@ -22,6 +22,9 @@ pub struct LeaseReader {
     pub deadlines: Deadlines,
     /// The thread's ear.
     pub input: UnboundedSender<LeaseIn>,
+    /// What it said last, and when that was asked. However many callers there are, the thread is asked by one of
+    /// them at a time; those that came meanwhile share the next answer.
+    pub last: tokio::sync::Mutex<Option<(Instant, VoterView)>>,
 }
 
 impl LeaseInfo for LeaseReader {
@@ -47,6 +50,14 @@ impl LeaseInfo for LeaseReader {
 
     fn promises(&self) -> BoxFuture<'_, Option<VoterView>> {
         async {
+            let came = Instant::now();
+            let mut last = self.last.lock().await;
+            if let Some((asked, view)) = last.as_ref()
+                && *asked >= came
+            {
+                return Some(view.clone());
+            }
+            let asked = Instant::now();
             let record = lease::promises(&self.input).await.ok()?;
             let promises: BTreeMap<_, _> = record
                 .live
@@ -62,10 +73,12 @@ impl LeaseInfo for LeaseReader {
                     )
                 })
                 .collect();
-            Some(VoterView {
+            let view = VoterView {
                 promises,
                 quarantine: record.quarantine.unwrap_or_default(),
-            })
+            };
+            *last = Some((asked, view.clone()));
+            Some(view)
         }
         .boxed()
     }

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Contents};
-use crate::logging::LogLevel;
+use crate::logging::Log;
 
 /// SIGHUP, and what it is about besides the configuration.
 pub struct Hangup {
@@ -28,7 +28,7 @@ pub fn hangup(config: &Config) -> io::Result<Hangup> {
 }
 
 /// Waits until the daemon is to stop; serves SIGHUP meanwhile, also one that came before.
-pub async fn wait(mut hup: Hangup, config: Arc<Config>, log: LogLevel) {
+pub async fn wait(mut hup: Hangup, config: Arc<Config>, log: Log) {
     let Some((mut term, mut int)) = signals() else {
         return std::future::pending().await;
     };
@@ -58,7 +58,7 @@ fn signals() -> Option<(Signal, Signal)> {
 }
 
 /// Takes over what can be taken over, and names everything else. A file with errors changes nothing.
-fn reload(running: &mut Config, certificates: &Contents, log: &LogLevel) {
+fn reload(running: &mut Config, certificates: &Contents, log: &Log) {
     let new = match Config::load(&running.path) {
         Ok(new) => new,
         Err(e) => {

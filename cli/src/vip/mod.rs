@@ -3,6 +3,7 @@
 mod explain;
 mod history;
 mod put;
+mod settle;
 mod watch;
 
 use std::net::IpAddr;
@@ -42,7 +43,7 @@ pub async fn run(
         VipCommand::Show { name, watch: true } => {
             status::watch(node, out, |s| one(&s.vips, &name)).await
         }
-        VipCommand::Put(_) => put::run(node, declared, out).await,
+        VipCommand::Put(args) => put::run(node, declared, !args.no_wait, out).await,
         VipCommand::Delete { name } => delete(node, name, out).await,
         VipCommand::Move {
             name,

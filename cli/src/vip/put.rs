@@ -1,6 +1,6 @@
 //! `buoy vip put`: declares VIPs by a file or by options.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::Read;
 use std::path::Path;
@@ -18,6 +18,8 @@ use crate::connect::Node;
 use crate::error::{Failure, Verdict};
 use crate::output::Output;
 
+use super::settle;
+
 /// Most bytes that are read from standard input.
 const MAX_INPUT: u64 = 8 << 20;
 
@@ -30,8 +32,13 @@ pub fn declared(args: &PutArgs) -> Result<Vec<VipSpec>, Failure> {
     }
 }
 
-/// Declares the VIPs.
-pub async fn run(node: &Node, vips: Vec<VipSpec>, out: &mut Output) -> Result<Verdict, Failure> {
+/// Declares the VIPs; with `wait` it then waits for them to be up, and says where they are.
+pub async fn run(
+    node: &Node,
+    vips: Vec<VipSpec>,
+    wait: bool,
+    out: &mut Output,
+) -> Result<Verdict, Failure> {
     let put = |step: &Step| {
         let vip = Some(v1::VipSpec::from(&step.vip));
         let mut cluster = node.cluster();
@@ -41,18 +48,36 @@ pub async fn run(node: &Node, vips: Vec<VipSpec>, out: &mut Output) -> Result<Ve
         }
     };
     let done = put_all(&order(vips), put).await?;
+    let names = done.iter().map(|(vip, _)| vip.clone()).collect();
+    let places = match wait {
+        true => settle::places(node, &names).await?,
+        false => BTreeMap::new(),
+    };
     out.either(
         || {
-            let one =
-                |(vip, revision): &(VipName, u64)| json!({ "vip": vip, "revision": revision });
+            let one = |(vip, revision): &(VipName, u64)| {
+                let mut value = json!({ "vip": vip, "revision": revision });
+                if let Some(place) = places.get(vip) {
+                    value["owner"] = json!(place.owner);
+                    value["epoch"] = json!(place.epoch);
+                    value["active"] = json!(place.problem.is_none());
+                    value["problem"] = json!(place.problem);
+                }
+                value
+            };
             done.iter().map(one).collect()
         },
         || {
-            let lines = done.iter().map(|(vip, _)| format!("VIP {vip} is declared"));
+            let lines = done.iter().map(|(vip, _)| match places.get(vip) {
+                Some(place) => format!("VIP {vip} is declared: {}", place.words(vip)),
+                None => format!("VIP {vip} is declared"),
+            });
             lines.collect::<Vec<_>>().join("\n")
         },
     )?;
-    Ok(Verdict::Fine)
+    Ok(Verdict::fine_if(
+        places.values().all(|place| place.problem.is_none()),
+    ))
 }
 
 /// Takes the steps, and answers with the VIPs that are declared and their revisions. A failure says what

@@ -439,11 +439,12 @@ impl Driver {
     }
 
     fn shut(&mut self, vip: VipName, epoch: Epoch, addresses: Vec<IpAddr>, reason: DownReason) {
+        // Before anything is said of it.
+        self.shut_now(&vip, &addresses);
         info!(%vip, %epoch, "going down: {reason}");
         if reason == DownReason::Expired {
             self.shared.lost.fetch_add(1, Relaxed);
         }
-        self.shut_now(&vip, &addresses);
         self.held_changed = true;
         self.tell(LeaseOut::Down {
             vip,
@@ -523,9 +524,9 @@ fn ends_silence(before: u64, now: Mono, silence: Duration) -> bool {
 /// run out, and the slot that it rests on must not move on with the other VIPs of that slot. Without a process no
 /// deadline moves, so the kernel shuts everything within one lease.
 fn fail_stop(vip: &VipName) -> ! {
-    error!(
-        %vip,
-        "the packet gate cannot be shut: ending the process, so that the kernel shuts it when the lease ends"
+    // Not through the log, whose lines would be lost. Where this waits for a reader, no deadline moves either.
+    eprintln!(
+        "buoy: the packet gate cannot be shut for VIP {vip}: ending the process, so that the kernel shuts it when the lease ends"
     );
     std::process::abort();
 }
