@@ -144,6 +144,11 @@ fn exit_codes_and_json_say_how_things_are() {
         arguments.push("--json");
         let ran = cluster.ok("n3", &arguments);
         assert!(!ran.json().is_null(), "{ran:?}");
+        if line == &put[..] {
+            // It waited until the VIP was up, so that the status after it is fine.
+            assert_eq!(ran.json()[0]["active"], true, "{ran:?}");
+            assert!(ran.json()[0]["owner"].is_string(), "{ran:?}");
+        }
     }
     // What the drain set in motion has to come to its end first.
     cluster.settled(&["n1", "n2", "n3"]);
