@@ -25,7 +25,7 @@ mod view;
 mod writer;
 
 pub use dir::{FORMAT, Identity};
-pub use error::OpenError;
+pub use error::{LOST_DATA_ADVICE, OpenError};
 pub use fsync::measure_fsync;
 pub use log::LogStore;
 pub use machine::{Machine, SnapshotBuilder};

@@ -2,6 +2,7 @@
 //!
 //! Lease renewals do not travel here (see [`crate::lease`]): nothing in this module can delay them.
 
+mod admission;
 pub mod config;
 mod control;
 mod local;
@@ -11,8 +12,10 @@ mod pool;
 mod service;
 mod snapshot;
 mod stamp;
+mod standing;
 mod stream;
 
+pub use admission::Admission;
 pub use config::raft_config;
 pub(crate) use control::reason;
 pub use control::{LeaseAnswer, ProposeError, Proposed, ReadIndexError};
