@@ -55,6 +55,8 @@ pub(crate) fn run_forever(
     });
 }
 
+/// How long the daemon's tasks may take to end once all else has stopped.
+const TASKS_END: Duration = Duration::from_millis(50);
 /// Threads for everything but leases and the log; more would only cost memory.
 const WORKERS: usize = 2;
 
@@ -279,6 +281,7 @@ impl Parts {
             reporter: self.reporter.clone(),
             shared: self.shared.clone(),
             lease: lease_in,
+            suspect_after: self.config.timing.suspect_after,
         };
         let mut signal = std::pin::pin!(signals::wait(self.config.clone(), log));
         let mut lease_ended = std::pin::pin!(lease_guard.ended());
@@ -302,7 +305,13 @@ impl Parts {
         }
         stopping_tx.send_replace(true);
         stopper.stop().await;
-        tasks.shutdown().await;
+        // Each ends at its next pause; one that does not is cut off with the runtime.
+        if tokio::time::timeout(TASKS_END, tasks.shutdown())
+            .await
+            .is_err()
+        {
+            warn!("some tasks did not end in {TASKS_END:?}");
+        }
         match fault {
             None => Ok(()),
             Some(ended) => Err(StartError::Fault(describe(&ended))),
