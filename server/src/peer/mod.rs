@@ -21,8 +21,8 @@ pub use config::raft_config;
 pub(crate) use control::reason;
 pub use control::{LeaseAnswer, ProposeError, Proposed, ReadIndexError};
 pub use local::{
-    LocalWrite, RaftView, leader, outcome_unknown, raft_changed, raft_view, read_index_here,
-    stopped, write_here,
+    LocalWrite, MAX_COMMAND, RaftView, check_size, leader, outcome_unknown, raft_changed,
+    raft_view, read_index_here, stopped, write_here,
 };
 pub use network::{PeerLink, RaftNetwork};
 pub use pool::{PeerPool, Purpose, UnknownPeer};
