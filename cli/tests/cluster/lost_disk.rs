@@ -1,4 +1,5 @@
-//! A node that lost its disk does not come back under its old id.
+//! What a node with an empty disk must not do: come back under its old id, or form another cluster than
+//! the others.
 
 use crate::harness::{Cluster, wait};
 
@@ -56,5 +57,36 @@ fn a_whole_cluster_forms_anew_from_empty_disks() {
         cluster.start(node);
     }
     cluster.settled(&["n1", "n2", "n3"]);
+    cluster.never_dual();
+}
+
+#[test]
+fn nodes_with_different_lists_form_no_cluster_together() {
+    let Some(cluster) = Cluster::unstarted() else {
+        return;
+    };
+    let whole = cluster.config("n1");
+    let begin = whole.rfind("[[cluster.node]]").expect("a list of nodes");
+    let end = whole[begin + 1..]
+        .find("\n[")
+        .map_or(whole.len(), |at| begin + 1 + at);
+    let shorter = format!("{}{}", &whole[..begin], &whole[end..]);
+    assert!(
+        shorter.matches("[[cluster.node]]").count() == 2,
+        "{shorter}"
+    );
+    cluster.start_with("n1", &shorter);
+    cluster.start("n2");
+    cluster.wait_log("n2", 0, "list different nodes");
+    cluster.wait_log("n1", 0, "takes no part until others can tell");
+    cluster.wait_log("n1", 0, "lists 3=n3");
+    for node in ["n1", "n2"] {
+        assert!(!cluster.log(node).contains("forming the cluster"), "{node}");
+    }
+    // Those that agree go on without the third.
+    cluster.start("n3");
+    let leader = cluster.wait_leader("n2");
+    assert_ne!(leader, "n1");
+    assert!(!cluster.log("n1").contains("forming the cluster"));
     cluster.never_dual();
 }

@@ -96,7 +96,7 @@ impl Guard {
         }
         if let Some(difference) = self.pool.list().difference(&bytes(NODES)?) {
             return Err(Status::failed_precondition(format!(
-                "the configurations of this node ({}) and of the caller ({from}) list different nodes: {difference}; all files must list the same ids and names under [[nodes]]",
+                "the configurations of this node ({}) and of the caller ({from}) list different nodes: {difference}; all files must list the same ids and names under [[cluster.node]]",
                 self.pool.me()
             )));
         }

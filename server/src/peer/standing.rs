@@ -25,7 +25,7 @@ pub(super) async fn of(context: &ApiContext, node: NodeId) -> Result<Standing, S
     let raft = &context.raft;
     let last = raft.with_raft_state(|state| state.log_ids.last().map(|id| id.index));
     let last = last.await.map_err(stopped)?;
-    if last.is_none_or(|index| index <= FORMING_ENTRY) {
+    if last.is_none_or(|index| index == FORMING_ENTRY) {
         return Ok(Standing::Fresh);
     }
     if has_joined(context, node) {
