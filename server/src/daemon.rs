@@ -15,8 +15,7 @@ use buoy_fence::announce::Announcer;
 use buoy_fence::clock::boottime;
 use buoy_fence::gate::{Deadlines, EbpfGate, EbpfOptions, Gate, UserspaceGate};
 use buoy_fence::link::Links;
-use buoy_storage::{Identity, Opened, PeerNode, Raft, StateReader};
-use openraft::errors::{InitializeError, RaftError};
+use buoy_storage::{Identity, Opened, Raft, StateReader};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -32,13 +31,13 @@ use crate::leader::Leader;
 use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
 use crate::lease_info::LeaseReader;
 use crate::logging::Log;
-use crate::peer::{PeerPool, RaftNetwork, raft_config};
+use crate::peer::{Admission, PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
 use crate::signals::Hangup;
 use crate::start::StartError;
 use crate::stop::Stopper;
 use crate::tls::Tls;
-use crate::{checks, listen, logging, reunion, signals, sys};
+use crate::{checks, form, listen, logging, reunion, signals, sys};
 
 /// Version of this daemon, as peers and clients see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -57,8 +56,8 @@ pub(crate) fn run_forever(
     });
 }
 
-/// How long peers are asked whether this node, whose disk is empty, has taken part before.
-const LOST_DISK_LIMIT: Duration = Duration::from_secs(1);
+/// How long the daemon's tasks may take to end once all else has stopped.
+const TASKS_END: Duration = Duration::from_millis(50);
 /// Threads for everything but leases, addresses and the log. Nothing on it waits for disk or kernel, and a second
 /// one would cost a wake-up for every second message.
 const WORKERS: usize = 1;
@@ -112,7 +111,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     let opened = buoy_storage::open(&config.data_dir, &identity)?;
     let _charge = checks::take_charge()?;
     let differing = config::differences(&config, &opened.reader.read());
-    let mut warnings = checks::run(&config, is_empty(&opened), differing).await?;
+    let mut warnings = checks::run(&config, form::is_empty(&opened), differing).await?;
     warnings.extend(tls.warnings().iter().cloned());
 
     let (gate, fence_warning) = make_gate(config.fence)?;
@@ -131,6 +130,12 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     );
     let reporter = Reporter::new(me, incarnation);
     reporter.update(|r| r.warnings = warnings);
+    let longest = config.timing.voter_lease();
+    let empty = form::is_empty(&opened);
+    if empty {
+        // Should this disk be a lost one after all, then its promises have ended with this quarantine.
+        write_longest(&opened, longest).await?;
+    }
     let thread = LeaseThread::spawn(lease::Setup {
         session: Session {
             node: me,
@@ -155,15 +160,10 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     }
     let (lease_in, lease_out, lease_guard) = thread.split();
     // Ahead of the first claim, so that none has to wait for the disk.
-    let longest = config.timing.voter_lease();
-    let on_disk = opened.meta.raise_max_promise(longest).await;
-    on_disk.map_err(|e| StartError::System("write the longest promise down", e))?;
+    write_longest(&opened, longest).await?;
     drop(lease_in.send(LeaseIn::MaxRaised(longest)));
 
     let pool = PeerPool::new(&config.cluster, me, &config.nodes, tls, &config.timing);
-    if is_empty(&opened) {
-        refuse_lost_disk(&config, &pool).await?;
-    }
     let Opened {
         log: raft_log,
         machine,
@@ -209,6 +209,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         config,
         reader,
         pool,
+        admission: Admission::new(!empty),
         raft,
         health,
         reporter,
@@ -240,32 +241,9 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     parts.serve(tasks, (hup, log), lease_in, lease_guard).await
 }
 
-/// Nothing of the cluster is on this node's disk.
-fn is_empty(opened: &Opened) -> bool {
-    opened.views.load().membership.halves.is_empty() && opened.reader.read().log_id().is_none()
-}
-
-/// A voter that comes with an empty disk has forgotten its vote, its part of the log and its
-/// promises. Where any peer that answers knows that this node has taken part before, it must not.
-async fn refuse_lost_disk(config: &Config, pool: &PeerPool) -> Result<(), StartError> {
-    let ask = pool.others().into_iter().map(|peer| async move {
-        // A peer that does not answer says nothing; at the first start of a cluster none does.
-        (
-            peer,
-            pool.joined(peer, LOST_DISK_LIMIT).await.unwrap_or(false),
-        )
-    });
-    for (peer, joined) in futures::future::join_all(ask).await {
-        if joined {
-            return Err(StartError::LostDisk {
-                node: config.me.name.to_string(),
-                id: config.me.id,
-                data_dir: config.data_dir.clone(),
-                peer: pool.name(peer).unwrap_or_else(|| peer.to_string()),
-            });
-        }
-    }
-    Ok(())
+async fn write_longest(opened: &Opened, longest: Duration) -> Result<(), StartError> {
+    let on_disk = opened.meta.raise_max_promise(longest).await;
+    on_disk.map_err(|e| StartError::System("write the longest promise down", e))
 }
 
 /// What the running daemon is made of.
@@ -273,6 +251,7 @@ struct Parts {
     config: Arc<Config>,
     reader: StateReader,
     pool: PeerPool,
+    admission: Admission,
     raft: Raft,
     health: Arc<HealthKeeper>,
     reporter: Reporter,
@@ -311,8 +290,6 @@ impl Parts {
         let (stopping_tx, stopping) = watch::channel(false);
         let context = self.context(&lease_in, stopping);
         listen::start(&mut tasks, &self.config, &context).await?;
-        self.form().await?;
-        self.start_health(&mut tasks);
         let stopper = Stopper {
             me: self.config.me.id,
             reader: self.reader.clone(),
@@ -320,18 +297,37 @@ impl Parts {
             reporter: self.reporter.clone(),
             shared: self.shared.clone(),
             lease: lease_in,
+            suspect_after: self.config.timing.suspect_after,
         };
-        let fault = tokio::select! {
-            () = signals::wait(hup, self.config.clone(), log) => None,
-            ended = tasks.join_next() => Some(ended),
-            () = lease_guard.ended() => Some(Some(Ok("the lease thread"))),
+        let mut signal = std::pin::pin!(signals::wait(hup, self.config.clone(), log));
+        let mut lease_ended = std::pin::pin!(lease_guard.ended());
+        // A node that waits for others before it takes part is stopped like any other.
+        let mut formed = false;
+        let fault = loop {
+            let form = form::form(&self.config, &self.pool, &self.raft, &self.admission);
+            tokio::select! {
+                () = &mut signal => break None,
+                ended = tasks.join_next() => break Some(ended),
+                () = &mut lease_ended => break Some(Some(Ok("the lease thread"))),
+                result = form, if !formed => {
+                    result?;
+                    formed = true;
+                    self.start_health(&mut tasks);
+                }
+            }
         };
         if let Some(ended) = &fault {
             error!("{} ended by itself: stopping", describe(ended));
         }
         stopping_tx.send_replace(true);
         stopper.stop().await;
-        tasks.shutdown().await;
+        // Each ends at its next pause; one that does not is cut off with the runtime.
+        if tokio::time::timeout(TASKS_END, tasks.shutdown())
+            .await
+            .is_err()
+        {
+            warn!("some tasks did not end in {TASKS_END:?}");
+        }
         match fault {
             None => Ok(()),
             Some(ended) => Err(StartError::Fault(describe(&ended))),
@@ -349,6 +345,7 @@ impl Parts {
             reader: self.reader.clone(),
             me: self.config.me.id,
             pool: self.pool.clone(),
+            admission: self.admission.clone(),
             health: Arc::new(move || {
                 let now = boottime();
                 (health.view(now), health.params(now))
@@ -362,44 +359,6 @@ impl Parts {
             }),
             version: VERSION.to_owned(),
             stopping,
-        }
-    }
-
-    /// The first start of a node forms the cluster from its configuration. Every node does the same
-    /// with the same list, so the order of starts does not matter.
-    async fn form(&self) -> Result<(), StartError> {
-        let raft_error = |e: &dyn std::fmt::Display| StartError::Raft(e.to_string());
-        if self
-            .raft
-            .is_initialized()
-            .await
-            .map_err(|e| raft_error(&e))?
-        {
-            return Ok(());
-        }
-        let members: BTreeMap<u64, PeerNode> = self
-            .config
-            .nodes
-            .iter()
-            .map(|n| {
-                (
-                    n.id.0,
-                    PeerNode {
-                        name: n.name.to_string(),
-                        address: n.address.to_string(),
-                    },
-                )
-            })
-            .collect();
-        info!(
-            nodes = members.len(),
-            "first start of this node: forming the cluster"
-        );
-        match self.raft.initialize(members).await {
-            Ok(()) => Ok(()),
-            // A peer that was faster has sent us its log meanwhile.
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(e) => Err(raft_error(&e)),
         }
     }
 

@@ -7,6 +7,7 @@ mod checks;
 pub mod config;
 mod daemon;
 mod fencing;
+mod form;
 mod guardian;
 mod health;
 mod leader;

@@ -53,8 +53,8 @@ pub enum StartError {
     Router(#[from] RouterError),
     /// This node took part before, and its disk is empty now.
     #[error(
-        "node {node} (id {id}) has taken part in this cluster before, as {peer} knows, but {} is empty: a voter that forgot its vote and its promises can undo what was decided; restore the data directory, or bring the cluster up anew on all nodes under another cluster.name",
-        .data_dir.display()
+        "node {node} (id {id}) has taken part in this cluster before, as {peer} knows, but {} is empty: a voter that forgot its vote and its promises can undo what was decided; {}",
+        .data_dir.display(), buoy_storage::LOST_DATA_ADVICE
     )]
     LostDisk {
         /// This node.

@@ -4,20 +4,23 @@ use std::time::Duration;
 
 use buoy_core::NodeId;
 use buoy_core::health::STOPPING;
+use buoy_fence::clock::boottime;
 use buoy_storage::{Raft, StateReader};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::lease::{LeaseIn, LeaseShared};
 use crate::reporter::Reporter;
 use std::sync::Arc;
 
-/// The whole stop takes at most a second; these are its parts.
-const MOVE_AWAY: Duration = Duration::from_millis(450);
-const GO_DOWN: Duration = Duration::from_millis(200);
-const HAND_OVER: Duration = Duration::from_millis(200);
+/// The whole stop; the rest of a second is for the process to end. The others are the points at which
+/// its steps give up, counted from the beginning: time that one did not need is the next one's.
+const STOP: Duration = Duration::from_millis(900);
+const MOVED_BY: Duration = Duration::from_millis(450);
+const DOWN_BY: Duration = Duration::from_millis(650);
+const HANDED_OVER_BY: Duration = Duration::from_millis(800);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What is needed to stop.
@@ -34,6 +37,8 @@ pub struct Stopper {
     pub shared: Arc<LeaseShared>,
     /// Tells the lease thread.
     pub lease: UnboundedSender<LeaseIn>,
+    /// A quorum that was not heard for this long is not there.
+    pub suspect_after: Duration,
 }
 
 impl Stopper {
@@ -41,20 +46,38 @@ impl Stopper {
     pub async fn stop(self) {
         let began = Instant::now();
         self.reporter.fault(STOPPING);
-        let moved = until(MOVE_AWAY, || !self.is_assigned() && self.holds_nothing()).await;
-        if !moved {
-            warn!("no other node took all VIPs over in {MOVE_AWAY:?}: releasing them");
+        if self.can_be_relieved() {
+            let away = || !self.is_assigned() && self.holds_nothing();
+            if !until(began + MOVED_BY, away).await {
+                warn!("no other node took all VIPs over in {MOVED_BY:?}: releasing them");
+            }
+        } else if !self.holds_nothing() {
+            warn!("there is no leader with a quorum that could move the VIPs: releasing them");
         }
         // Nobody listens only if the lease thread is gone, and then there is nothing to release.
         let _ = self.lease.send(LeaseIn::Stop);
-        if !until(GO_DOWN, || self.holds_nothing()).await {
-            warn!("some VIPs are not down after {GO_DOWN:?}: their leases end by themselves");
+        if !until(began + DOWN_BY, || self.holds_nothing()).await {
+            warn!("some VIPs are not down after {DOWN_BY:?}: their leases end by themselves");
         }
-        self.hand_over().await;
-        if timeout(HAND_OVER, self.raft.shutdown()).await.is_err() {
-            warn!("Raft did not stop in {HAND_OVER:?}");
+        let hand_over = self.hand_over(began + HANDED_OVER_BY);
+        if timeout_at(began + HANDED_OVER_BY, hand_over).await.is_err() {
+            warn!("leadership was not handed over in time");
+        }
+        if timeout_at(began + STOP, self.raft.shutdown())
+            .await
+            .is_err()
+        {
+            warn!("Raft did not stop in {STOP:?}");
         }
         info!("stopped after {:.0?}", began.elapsed());
+    }
+
+    /// Somebody may be there who moves this node's VIPs away: a leader, and a quorum of which this node
+    /// heard just now.
+    fn can_be_relieved(&self) -> bool {
+        let leader = self.raft.metrics().borrow_watched().current_leader;
+        let quorum = self.shared.quorum_answered();
+        leader.is_some() && quorum.is_some_and(|at| boottime().since(at) <= self.suspect_after)
     }
 
     fn is_assigned(&self) -> bool {
@@ -70,7 +93,7 @@ impl Stopper {
     }
 
     /// Gives the leadership to the voter that has most of the log.
-    async fn hand_over(&self) {
+    async fn hand_over(&self, end: Instant) {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let Some(replication) = metrics
             .replication
@@ -90,15 +113,14 @@ impl Stopper {
             return;
         }
         let handed = || self.raft.metrics().borrow_watched().current_leader != Some(self.me.0);
-        if !until(HAND_OVER, handed).await {
-            warn!("node {heir} did not take the leadership within {HAND_OVER:?}");
+        if !until(end, handed).await {
+            warn!("node {heir} did not take the leadership in time");
         }
     }
 }
 
 /// Waits until something holds; false when it took too long.
-async fn until(limit: Duration, holds: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + limit;
+async fn until(end: Instant, holds: impl Fn() -> bool) -> bool {
     while !holds() {
         if Instant::now() >= end {
             return false;

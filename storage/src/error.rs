@@ -3,10 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What to do about a directory whose contents are damaged.
-const REJOIN: &str = "Do not start this node on it again: a voter that forgets part of \
-its log can undo decisions that it has already confirmed. Remove the node from the cluster, move the \
-directory away, and let the machine join again under a new id";
+/// What to do about a node whose data are lost or damaged. A copy made earlier is no remedy: it has
+/// forgotten what was promised since.
+pub const LOST_DATA_ADVICE: &str = "this node cannot take part any more. Where its disk can still be \
+brought back as it was when the node last ran, do that. Otherwise leave the node stopped (the others go \
+on as long as they are a majority); to have all nodes again, form a new cluster: stop all of them, move \
+every data directory away, and start them under another cluster.name";
 
 /// Why a data directory was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,7 @@ pub enum OpenError {
     },
 
     /// Something that was stored is not there, or not what was stored.
-    #[error("the data in {} is damaged: {what}. {REJOIN}.", path.display())]
+    #[error("the data in {} is damaged: {what}. Do not start this node on it again, a voter that forgets part of its log can undo decisions that it has confirmed: {LOST_DATA_ADVICE}.", path.display())]
     Damaged {
         /// The file or directory.
         path: PathBuf,

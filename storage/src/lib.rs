@@ -25,9 +25,9 @@ mod view;
 mod writer;
 
 pub use dir::{FORMAT, Identity};
-pub use error::OpenError;
+pub use error::{LOST_DATA_ADVICE, OpenError};
 pub use fsync::measure_fsync;
-pub use log::LogStore;
+pub use log::{LogStore, MAX_READ_BYTES};
 pub use machine::{Machine, SnapshotBuilder};
 pub use meta::Meta;
 pub use open::{Opened, Threading, open, open_with_engine};

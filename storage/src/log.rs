@@ -1,11 +1,12 @@
 //! openraft's log and vote: a mirror in memory to read from, and the journal behind it.
 //!
 //! `append` returns when the entries are in the mirror and in the log view (see `view` for why in this
-//! order); openraft is told that they are durable when the writer has synced them. Votes, truncations
-//! and purges are durable before they return. A failed write is reported to openraft, which stops the
+//! order); openraft is told that they are durable when the writer has synced them. Votes and truncations
+//! are durable before they return. Purged entries leave the disk bit by bit, together with later writes:
+//! a purge that is lost in a crash only leaves a longer log. A failed write is reported to openraft, which stops the
 //! node; nothing is written after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -25,12 +26,20 @@ use crate::types::{LogEntry, LogId, MAX_ENTRY_BYTES, TypeConfig, Vote, core_memb
 use crate::view::{ViewPublisher, ViewReader};
 use crate::writer::{Done, Writer};
 
+/// Most bytes of entries that one message to a follower carries, unless a single entry has more.
+pub const MAX_READ_BYTES: usize = 1 << 20;
+
+/// Purged entries that leave the disk together with one write.
+const PURGE_STEP: usize = 128;
+
 /// The log in memory.
 pub(crate) struct Mirror {
     entries: BTreeMap<u64, LogEntry>,
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// Purged entries that are on the disk still, the oldest first.
+    leaving: VecDeque<LogId>,
     view: ViewPublisher,
 }
 
@@ -58,6 +67,7 @@ impl SharedLog {
             vote: value(contents, Value::Vote, path)?,
             committed: value(contents, Value::Committed, path)?,
             purged,
+            leaving: VecDeque::new(),
         };
         Ok(SharedLog(Arc::new(Mutex::new(mirror))))
     }
@@ -99,6 +109,16 @@ impl Mirror {
             .last_key_value()
             .map(|(_, entry)| entry.log_id)
             .or(self.purged)
+    }
+
+    /// Takes the next purged entries off the disk. Each step leaves a log that begins right after what it
+    /// says is purged.
+    fn purge_step(&mut self) -> io::Result<Vec<Change>> {
+        let count = self.leaving.len().min(PURGE_STEP);
+        match self.leaving.drain(..count).next_back() {
+            Some(upto) => purge_changes(upto),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// openraft writes without holes; an entry that would make one must not be written.
@@ -211,6 +231,11 @@ fn put<T: Serialize>(which: Value, value: &T) -> io::Result<Change> {
     Ok(Change::Put(Key::Value(which), encode(value)?))
 }
 
+fn purge_changes(upto: LogId) -> io::Result<Vec<Change>> {
+    let purged = put(Value::Purged, &upto)?;
+    Ok(vec![purged, Change::RemoveThrough(upto.index)])
+}
+
 /// One entry as a change.
 fn put_entry(entry: &LogEntry) -> io::Result<Change> {
     let bytes = encode(entry)?;
@@ -239,6 +264,24 @@ impl RaftLogReader<TypeConfig> for LogStore {
             .range(start..)
             .take_while(|(index, _)| range.contains(index));
         Ok(entries.map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<LogEntry>, io::Error> {
+        let mirror = self.mirror.lock();
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for (_, entry) in mirror.entries.range(start..end.max(start)) {
+            bytes += postcard::experimental::serialized_size(entry).map_err(io::Error::other)?;
+            if bytes > MAX_READ_BYTES && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        Ok(found)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -290,7 +333,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
-        let changes = entries
+        let mut changes = entries
             .iter()
             .map(put_entry)
             .collect::<io::Result<Vec<_>>>()?;
@@ -299,6 +342,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             if let Some(first) = entries.first() {
                 mirror.check_next(first.log_id.index)?;
             }
+            changes.extend(mirror.purge_step()?);
             mirror.view.append(&entries);
             mirror
                 .entries
@@ -330,14 +374,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             if mirror.purged >= Some(upto) {
                 return Ok(());
             }
-            mirror.entries = mirror.entries.split_off(&next_index(Some(upto)));
+            let follows = mirror.last() >= Some(upto);
+            let kept = mirror.entries.split_off(&next_index(Some(upto)));
+            let gone = std::mem::replace(&mut mirror.entries, kept);
             mirror.purged = Some(upto);
+            if follows {
+                let gone = gone.into_values().map(|entry| entry.log_id);
+                mirror.leaving.extend(gone);
+                return Ok(());
+            }
+            mirror.leaving.clear();
         }
-        self.writer
-            .durable(vec![
-                put(Value::Purged, &upto)?,
-                Change::RemoveThrough(upto.index),
-            ])
-            .await
+        // A snapshot ahead of the log: what is appended next does not follow what is on the disk.
+        self.writer.durable(purge_changes(upto)?).await
     }
 }

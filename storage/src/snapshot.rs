@@ -144,8 +144,10 @@ impl SnapshotStore {
             .map(|old| self.path_of(&old))
             .filter(|old| *old != path);
         if let Some(old) = old {
-            fs::remove_file(&old)?;
-            sync_dir(&self.dir)?;
+            // The new one stands. One that is left over is removed at the next open.
+            if let Err(e) = fs::remove_file(&old).and_then(|()| sync_dir(&self.dir)) {
+                tracing::warn!("old snapshot {} was not removed: {e}", old.display());
+            }
         }
         Ok(())
     }

@@ -207,7 +207,7 @@ async fn an_older_copy_of_the_log_is_refused() {
     copy(&dir.path().join("old"), &data.join("log"));
     let text = open(&data, &identity()).err().unwrap().to_string();
     assert!(
-        text.contains("had been made durable") && text.contains("under a new id"),
+        text.contains("had been made durable") && text.contains(buoy_storage::LOST_DATA_ADVICE),
         "{text}"
     );
 }

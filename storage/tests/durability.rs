@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buoy_storage::memory::MemoryDisk;
-use buoy_storage::{Opened, Threading, TypeConfig, Vote, open_with_engine};
+use buoy_storage::{MAX_READ_BYTES, Opened, Threading, TypeConfig, Vote, open_with_engine};
 use common::*;
 use futures::future::join_all;
-use openraft::RaftLogReader;
-use openraft::storage::{IOFlushed, RaftLogStorage, RaftLogStorageExt};
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
+use openraft::{RaftLogReader, RaftSnapshotBuilder};
 
 fn on_disk(disk: &MemoryDisk, dir: &Path) -> Opened {
     open_with_engine(Box::new(disk.engine()), dir, Threading::Thread).unwrap()
@@ -232,4 +232,65 @@ async fn the_longest_promise_only_grows_unless_told() {
         .unwrap();
     drop(opened);
     assert_eq!(open_dir(dir.path()).meta.max_promise(), ms(320));
+}
+
+#[tokio::test]
+async fn a_purge_waits_for_no_disk_and_leaves_it_bit_by_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = MemoryDisk::default();
+    let mut opened = on_disk(&disk, dir.path());
+    let mut all = vec![members(0, 0, &[&[1, 2, 3]])];
+    all.extend((1..400).map(|index| blank(1, index)));
+    append(&mut opened, all.clone()).await;
+    apply(&mut opened, all[..300].to_vec()).await;
+    let mut builder = opened.machine.get_snapshot_builder().await;
+    builder.build_snapshot().await.unwrap();
+    let syncs = disk.syncs();
+    opened.log.purge(id(1, 299)).await.unwrap();
+    assert_eq!(disk.syncs(), syncs, "the purge waited for the disk");
+    assert_eq!(entries(&mut opened).await.len(), 100);
+
+    let mut purged = Vec::new();
+    for next in 400..404 {
+        append(&mut opened, vec![blank(1, next)]).await;
+        // What a crash right now leaves is a log that begins after what it says is purged.
+        drop(opened);
+        disk.power_failure(false);
+        opened = on_disk(&disk, dir.path());
+        let found = stored(&mut opened).await;
+        let at = found.purged.map(|id| id.index);
+        assert_eq!(found.entries[0].log_id.index, at.unwrap() + 1);
+        assert_eq!(found.entries.last().unwrap().log_id.index, next);
+        purged.push(at);
+        // openraft asks again at its next snapshot; what it asks for then goes on where this ended.
+        opened.log.purge(id(1, 299)).await.unwrap();
+    }
+    assert_eq!(purged, [Some(127), Some(255), Some(299), Some(299)]);
+}
+
+#[tokio::test]
+async fn a_message_to_a_follower_has_a_bounded_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = MemoryDisk::default();
+    let mut opened = on_disk(&disk, dir.path());
+    let large = |index: u64| {
+        let mut many = vec![vip("web", "198.51.100.1")];
+        many[0].interface = "x".repeat(MAX_READ_BYTES / 3);
+        command(1, index, bootstrap(many))
+    };
+    let mut all = vec![members(0, 0, &[&[1, 2, 3]])];
+    all.extend((1..10).map(large));
+    let mut huge = vec![vip("web", "198.51.100.1")];
+    huge[0].interface = "x".repeat(MAX_READ_BYTES * 2);
+    all.push(command(1, 10, bootstrap(huge)));
+    append(&mut opened, all).await;
+    let mut counts = Vec::new();
+    let mut next = 0;
+    while next < 11 {
+        let found = opened.log.limited_get_log_entries(next, 11).await.unwrap();
+        assert_eq!(found[0].log_id.index, next);
+        next += found.len() as u64;
+        counts.push(found.len());
+    }
+    assert_eq!(counts, [3, 2, 2, 2, 1, 1]);
 }

@@ -62,6 +62,28 @@ fn a_stop_hands_everything_over() {
 }
 
 #[test]
+fn a_stop_without_a_possible_successor_waits_for_none() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    for vip in [WEB_A, WEB_B] {
+        cluster.move_to(vip, "n1");
+    }
+    // Frozen, not gone: no connection is refused, and nothing answers.
+    for node in ["n2", "n3"] {
+        cluster.process(node).signal(libc::SIGSTOP).unwrap();
+    }
+    for (_, address) in [WEB_A, WEB_B] {
+        cluster.wait_silent(address);
+    }
+    let from = cluster.log("n1").len();
+    stop(&cluster, "n1");
+    let log = cluster.log("n1");
+    assert!(!log[from..].contains("took all VIPs over"), "{log}");
+    cluster.never_dual();
+}
+
+#[test]
 fn a_changed_file_is_read_again() {
     let Some(cluster) = Cluster::formed() else {
         return;

@@ -24,8 +24,9 @@ use buoy_storage::{Raft, StateReader};
 use futures::future::BoxFuture;
 use tokio::sync::watch as channel;
 
-use crate::peer::PeerPool;
+use crate::peer::{Admission, PeerPool};
 
+pub(crate) use read::wait_applied;
 pub use serve::{Listener, RouterError, router};
 pub use write::propose;
 
@@ -40,6 +41,8 @@ pub struct ApiContext {
     pub me: NodeId,
     /// Connections to the other nodes.
     pub pool: PeerPool,
+    /// Whether this node takes part in Raft yet.
+    pub admission: Admission,
     /// What this node knows of every node's health, and how placement judges it now.
     pub health: Arc<dyn Fn() -> (HealthView, PlanParams) + Send + Sync>,
     /// Takes the reports of other nodes.

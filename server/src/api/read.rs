@@ -46,7 +46,7 @@ pub(super) async fn barrier(context: &ApiContext, patience: Duration) -> Result<
 ///
 /// # Errors
 /// UNAVAILABLE: it has not within `limit`.
-pub(super) async fn wait_applied(
+pub(crate) async fn wait_applied(
     context: &ApiContext,
     index: u64,
     limit: Duration,

@@ -24,6 +24,8 @@ pub enum Listener {
 
 /// An idle connection is asked this often whether its other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(1);
+/// And has so long to answer: the answer may wait behind a snapshot that fills a slow link.
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// Calls that one connection may have open at once.
 const MAX_STREAMS: u32 = 1_024;
 
@@ -47,7 +49,7 @@ pub fn router(context: &ApiContext, listener: Listener) -> Result<Router, Router
     let mut server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE));
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
     let mut peers = None;
     if listener == Listener::Tcp {
         if let Some(tls) = context.pool.tls().server_config() {

@@ -10,7 +10,8 @@ use tonic::Status;
 
 use super::{ApiContext, millis, read};
 use crate::peer::{
-    LocalWrite, ProposeError, Proposed, outcome_unknown, raft_changed, stopped, write_here,
+    LocalWrite, ProposeError, Proposed, check_size, outcome_unknown, raft_changed, stopped,
+    write_here,
 };
 
 /// How long a write waits for a leader.
@@ -21,8 +22,6 @@ const RETRY: Duration = Duration::from_millis(25);
 const FORWARD_LIMIT: Duration = Duration::from_secs(6);
 /// How long an acknowledged write waits to be seen by this node's own readers.
 const CATCH_UP: Duration = Duration::from_millis(500);
-/// Largest command from outside, in bytes of its encoding; far below what the log takes.
-const MAX_COMMAND: usize = 1 << 20;
 
 /// Writes a command and waits until it is applied (here too, if that does not take long).
 ///
@@ -31,6 +30,7 @@ const MAX_COMMAND: usize = 1 << 20;
 /// # Errors
 /// The rejection, as a status; UNAVAILABLE when there is no leader, or the outcome is not known.
 pub async fn propose(context: &ApiContext, command: Command) -> Result<Proposed, Status> {
+    check(&command)?;
     let entry = entry(command)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -57,6 +57,17 @@ pub async fn propose(context: &ApiContext, command: Command) -> Result<Proposed,
     }
 }
 
+/// A declaration that no state could accept does not enter the log.
+fn check(command: &Command) -> Result<(), Status> {
+    let Command::PutVip(spec) = command else {
+        return Ok(());
+    };
+    spec.validate().map_err(|found| {
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        Status::invalid_argument(format!("vip {}: {}", spec.name, found.join("; ")))
+    })
+}
+
 fn entry(command: Command) -> Result<Entry, Status> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -65,13 +76,7 @@ fn entry(command: Command) -> Result<Entry, Status> {
         at_unix_ms: millis(now),
         command,
     };
-    let size = postcard::experimental::serialized_size(&entry)
-        .map_err(|e| Status::internal(format!("cannot encode the command: {e}")))?;
-    if size > MAX_COMMAND {
-        return Err(Status::invalid_argument(format!(
-            "the command takes {size} bytes, more than the {MAX_COMMAND} that are accepted"
-        )));
-    }
+    check_size(&entry)?;
     Ok(entry)
 }
 

@@ -44,9 +44,9 @@ pub fn raft_config(timing: &Timing) -> Result<Arc<Config>, openraft::ConfigError
         enable_leader_restore: Some(false),
         // A leader without a quorum stops accepting writes.
         quorum_loss_probe_interval: Some(election_max.saturating_mul(2)),
-        // A node that lost its disk is replicated to from the beginning; without this the leader
-        // would refuse to believe it and never send it anything.
-        allow_log_reversion: Some(true),
+        // A voter whose log went backwards has forgotten what it confirmed. It never gets so far (see
+        // `form`), and if it did, the leader must not take it back as if nothing had happened.
+        allow_log_reversion: Some(false),
         install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
         replication_lag_threshold: SNAPSHOT_EVERY + LOGS_KEPT,

@@ -10,8 +10,8 @@ use buoy_core::state::{Entry, Outcome};
 use buoy_core::{Epoch, NodeId, VipName};
 use buoy_proto::PEER_PROTOCOL;
 use buoy_proto::peer::{
-    JoinedRequest, LeaseRequest, ProposeRequest, ReadIndexRequest, ReportRequest, propose_response,
-    read_index_response,
+    JoinedRequest, LeaseRequest, ProposeRequest, ReadIndexRequest, ReportRequest, Standing,
+    propose_response, read_index_response,
 };
 use tonic::{Code, Response, Status};
 
@@ -245,18 +245,18 @@ impl PeerPool {
         })
     }
 
-    /// Asks `to` whether this node has taken part in the cluster before.
+    /// Asks `to` what it knows of this node's past.
     ///
     /// # Errors
     /// It did not answer.
-    pub async fn joined(&self, to: NodeId, limit: Duration) -> Result<bool, Status> {
+    pub async fn joined(&self, to: NodeId, limit: Duration) -> Result<Standing, Status> {
         let request = JoinedRequest {
             protocol: PEER_PROTOCOL,
         };
         let ask = |mut c: Client| async move { c.joined(request).await };
         self.control(to, limit, ask)
             .await
-            .map(|answer| answer.joined)
+            .map(|answer| answer.standing())
     }
 
     /// Sends this node's report to `to`.

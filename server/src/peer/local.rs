@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use buoy_core::state::Entry;
+use buoy_core::state::{Command, Entry};
 use buoy_core::{Membership, NodeId};
 use buoy_storage::{Raft, core_membership};
 use openraft::ReadPolicy;
@@ -17,6 +17,31 @@ use super::control::Proposed;
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time that a leader may take to confirm that it still leads.
 const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// Largest declaration or order, in bytes of its encoding: a VIP with all that it may have takes far less.
+pub const MAX_COMMAND: usize = 64 << 10;
+/// Largest command about many VIPs at once: [`buoy_core::spec::MAX_VIPS`] of them, and below what the log
+/// takes for one entry.
+const MAX_BULK: usize = 8 << 20;
+
+/// Refuses a command that is too large before it is in the log: there it would stop every node.
+///
+/// # Errors
+/// INVALID_ARGUMENT, with the sizes.
+pub fn check_size(entry: &Entry) -> Result<(), Status> {
+    let limit = match entry.command {
+        Command::Bootstrap { .. } | Command::Assign(_) => MAX_BULK,
+        _ => MAX_COMMAND,
+    };
+    let size = postcard::experimental::serialized_size(entry)
+        .map_err(|e| Status::internal(format!("cannot encode the command: {e}")))?;
+    if size > limit {
+        return Err(Status::invalid_argument(format!(
+            "the command takes {size} bytes, more than the {limit} that are accepted"
+        )));
+    }
+    Ok(())
+}
 
 /// What became of a command that was proposed here.
 #[derive(Debug)]
@@ -86,8 +111,9 @@ pub fn outcome_unknown(problem: impl std::fmt::Display) -> Status {
 /// Proposes `entry` if this node leads.
 ///
 /// # Errors
-/// UNAVAILABLE: the outcome is not known.
+/// UNAVAILABLE: the outcome is not known. INVALID_ARGUMENT: it is too large, and was not proposed.
 pub async fn write_here(raft: &Raft, entry: Entry) -> Result<LocalWrite, Status> {
+    check_size(&entry)?;
     if let Err(fatal) = &raft.metrics().borrow_watched().running_state {
         return Ok(LocalWrite::Stopped(fatal.to_string()));
     }
@@ -129,5 +155,36 @@ pub async fn read_index_here(raft: &Raft) -> Result<Option<u64>, Status> {
         Err(_) => Err(Status::unavailable(format!(
             "no quorum confirmed this leader in {READ_LIMIT:?}"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buoy_core::state::Command;
+
+    use super::*;
+
+    fn drain(length: usize) -> Entry {
+        Entry {
+            at_unix_ms: 0,
+            command: Command::Drain {
+                node: NodeId(1),
+                reason: Some("x".repeat(length)),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_with_the_sizes() {
+        check_size(&drain(MAX_COMMAND / 2)).unwrap();
+        let error = check_size(&drain(MAX_COMMAND)).unwrap_err();
+        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        assert!(error.message().contains("65536"), "{error}");
+    }
+
+    #[test]
+    fn the_largest_commands_fit_into_the_log_and_into_a_message() {
+        const { assert!(MAX_COMMAND < MAX_BULK && MAX_BULK < buoy_storage::MAX_ENTRY_BYTES) }
+        const { assert!(2 * buoy_storage::MAX_ENTRY_BYTES < crate::peer::MAX_PEER_MESSAGE) }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Lease renewals do not travel here (see [`crate::lease`]): nothing in this module can delay them.
 
+mod admission;
 pub mod config;
 mod control;
+mod list;
 mod local;
 mod network;
 mod pause;
@@ -11,14 +13,16 @@ mod pool;
 mod service;
 mod snapshot;
 mod stamp;
+mod standing;
 mod stream;
 
+pub use admission::Admission;
 pub use config::raft_config;
 pub(crate) use control::reason;
 pub use control::{LeaseAnswer, ProposeError, Proposed, ReadIndexError};
 pub use local::{
-    LocalWrite, RaftView, leader, outcome_unknown, raft_changed, raft_view, read_index_here,
-    stopped, write_here,
+    LocalWrite, MAX_COMMAND, RaftView, check_size, leader, outcome_unknown, raft_changed,
+    raft_view, read_index_here, stopped, write_here,
 };
 pub use network::{PeerLink, RaftNetwork};
 pub use pool::{PeerPool, Purpose, UnknownPeer};

@@ -14,6 +14,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use super::MAX_PEER_MESSAGE;
+use super::list::NodeList;
 use super::stamp::Stamp;
 use crate::tls::Tls;
 
@@ -61,6 +62,10 @@ pub(super) struct Patience {
 /// being gone: never given up sooner than this.
 const STREAM_PATIENCE_MIN: Duration = Duration::from_secs(1);
 
+/// Between two pings and for an answer while a snapshot is on its way: a ping waits behind what fills a
+/// slow link.
+const SNAPSHOT_PINGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+
 impl Patience {
     fn new(timing: &Timing) -> Self {
         let election = timing.election_max;
@@ -83,6 +88,7 @@ pub struct PeerPool(Arc<Inner>);
 struct Inner {
     cluster: String,
     me: NodeId,
+    list: NodeList,
     /// Calls leave from the node's own address, never from a VIP that happens to be on this host.
     local: Option<IpAddr>,
     tls: Tls,
@@ -92,8 +98,21 @@ struct Inner {
 
 struct Peer {
     node: PeerNode,
+    /// The configuration lists it.
+    listed: bool,
     version: String,
     channels: BTreeMap<Purpose, Channel>,
+}
+
+impl Peer {
+    fn new(node: &PeerNode, listed: bool) -> Self {
+        Self {
+            node: node.clone(),
+            listed,
+            version: String::new(),
+            channels: BTreeMap::new(),
+        }
+    }
 }
 
 impl PeerPool {
@@ -107,6 +126,7 @@ impl PeerPool {
         let pool = Self(Arc::new(Inner {
             cluster: cluster.to_owned(),
             me,
+            list: NodeList::new(nodes),
             local,
             tls,
             patience: Patience::new(timing),
@@ -117,7 +137,7 @@ impl PeerPool {
                 name: node.name.to_string(),
                 address: node.address.to_string(),
             };
-            pool.learn(node.id, &peer);
+            pool.peers().insert(node.id, Peer::new(&peer, true));
         }
         pool
     }
@@ -130,6 +150,11 @@ impl PeerPool {
     /// This node.
     pub fn me(&self) -> NodeId {
         self.0.me
+    }
+
+    /// The nodes that the configuration lists.
+    pub(super) fn list(&self) -> &NodeList {
+        &self.0.list
     }
 
     /// How connections are secured.
@@ -151,26 +176,13 @@ impl PeerPool {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers where a node is. Connections to an earlier address are given up.
+    /// Remembers where a node is that the membership names. For a node that the configuration lists, the
+    /// address in the configuration counts: the one in the log is from the day the cluster was formed.
     pub fn learn(&self, id: NodeId, node: &PeerNode) {
         let mut peers = self.peers();
-        match peers.get_mut(&id) {
-            Some(peer) if peer.node == *node => {}
-            Some(peer) => {
-                peer.node = node.clone();
-                peer.channels.clear();
-            }
-            None => {
-                let node = node.clone();
-                peers.insert(
-                    id,
-                    Peer {
-                        node,
-                        version: String::new(),
-                        channels: BTreeMap::new(),
-                    },
-                );
-            }
+        let known = peers.get(&id);
+        if known.is_none_or(|peer| !peer.listed && peer.node != *node) {
+            peers.insert(id, Peer::new(node, false));
         }
     }
 
@@ -214,7 +226,7 @@ impl PeerPool {
         let channel = match entry.channels.get(&purpose) {
             Some(channel) => channel.clone(),
             None => {
-                let endpoint = self.endpoint(&entry.node).inspect_err(|e| {
+                let endpoint = self.endpoint(&entry.node, purpose).inspect_err(|e| {
                     tracing::error!(node = %peer, address = entry.node.address, "not an address: {e}");
                 });
                 let channel = endpoint.map_err(|_| UnknownPeer(peer))?.connect_lazy();
@@ -222,7 +234,7 @@ impl PeerPool {
                 channel
             }
         };
-        let stamp = Stamp::new(&self.0.cluster, self.0.me, peer);
+        let stamp = Stamp::new(&self.0.cluster, &self.0.list, self.0.me, peer);
         Ok(PeerClient::with_interceptor(channel, stamp)
             .max_decoding_message_size(MAX_PEER_MESSAGE)
             .max_encoding_message_size(MAX_PEER_MESSAGE))
@@ -237,13 +249,21 @@ impl PeerPool {
 
     /// Pings go out while an answer is awaited, so also on the stream of a leader's replication. On all connections they
     /// would cost more than everything that is said there; Raft's calls find a dead one by themselves ([`PeerPool::discard`]).
-    fn endpoint(&self, node: &PeerNode) -> Result<Endpoint, tonic::transport::Error> {
+    fn endpoint(
+        &self,
+        node: &PeerNode,
+        purpose: Purpose,
+    ) -> Result<Endpoint, tonic::transport::Error> {
         let Patience {
             ping_every,
             ping_answer,
             connect,
             ..
         } = self.0.patience;
+        let (ping_every, ping_answer) = match purpose {
+            Purpose::Snapshot => SNAPSHOT_PINGS,
+            _ => (ping_every, ping_answer),
+        };
         let tls = self.0.tls.client_config(&node.name);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{}", node.address))?
@@ -256,6 +276,39 @@ impl PeerPool {
         match tls {
             Some(tls) => endpoint.tls_config(tls),
             None => Ok(endpoint),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buoy_core::spec::Role;
+    use buoy_core::spec::timing::Profile;
+
+    use super::*;
+
+    #[test]
+    fn the_address_in_the_configuration_wins() {
+        let spec = NodeSpec {
+            id: NodeId(2),
+            name: "n2".parse().unwrap(),
+            address: "192.0.2.2:7400".parse().unwrap(),
+            role: Role::Member,
+        };
+        let tls = Tls::insecure("test").unwrap();
+        let timing = Timing::for_profile(Profile::Lan);
+        let pool = PeerPool::new("test", NodeId(1), &[spec], tls, &timing);
+        let at = |address: &str| PeerNode {
+            name: "n2".into(),
+            address: address.into(),
+        };
+        let address = |id| pool.peers()[&NodeId(id)].node.address.clone();
+        pool.learn(NodeId(2), &at("192.0.2.99:7400"));
+        assert_eq!(address(2), "192.0.2.2:7400");
+        // One that only the log names is where the log says.
+        for newer in ["192.0.2.7:7400", "192.0.2.8:7400"] {
+            pool.learn(NodeId(7), &at(newer));
+            assert_eq!(address(7), newer);
         }
     }
 }

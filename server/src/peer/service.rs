@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::local::{LocalWrite, leader, read_index_here, stopped, write_here};
 use super::stamp::{Caller, Guard};
-use super::{MAX_PEER_MESSAGE, check_protocol, decode, encode, snapshot};
+use super::{MAX_PEER_MESSAGE, check_protocol, decode, encode, snapshot, standing};
 use crate::api::{ApiContext, becomes_active, millis};
 
 /// Longest time that an owner lets a peer wait for its lease.
@@ -69,6 +69,7 @@ impl Peer for PeerService {
     type AppendStreamStream = AppendStream;
 
     async fn append(&self, request: Request<Envelope>) -> Answer {
+        self.context.admission.check()?;
         let request = open("AppendEntries", request)?;
         let answer = self
             .context
@@ -83,6 +84,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<AppendStream>, Status> {
+        self.context.admission.check()?;
         let fault = Fault::default();
         let requests = requests(request.into_inner(), fault.clone());
         let answers = self.context.raft.stream_append(requests).map(|answer| {
@@ -99,18 +101,21 @@ impl Peer for PeerService {
     }
 
     async fn vote(&self, request: Request<Envelope>) -> Answer {
+        self.context.admission.check()?;
         let request = open("RequestVote", request)?;
         let answer = self.context.raft.vote(request).await.map_err(stopped)?;
         sealed("RequestVote answer", &answer)
     }
 
     async fn pre_vote(&self, request: Request<Envelope>) -> Answer {
+        self.context.admission.check()?;
         let request = open("PreVote", request)?;
         let answer = self.context.raft.pre_vote(request).await.map_err(stopped)?;
         sealed("PreVote answer", &answer)
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Answer {
+        self.context.admission.check()?;
         let (vote, snapshot) = snapshot::receive(request.into_inner()).await?;
         tracing::info!(bytes = snapshot.snapshot.len(), "received a snapshot");
         let installed = self
@@ -122,6 +127,7 @@ impl Peer for PeerService {
     }
 
     async fn transfer_leader(&self, request: Request<Envelope>) -> Answer {
+        self.context.admission.check()?;
         let request = open("TransferLeader", request)?;
         let answer = self
             .context
@@ -157,9 +163,8 @@ impl Peer for PeerService {
     ) -> Result<Response<JoinedResponse>, Status> {
         let caller = caller(&request)?;
         check_protocol(request.into_inner().protocol)?;
-        let state = self.context.reader.read();
-        let joined = state.nodes.get(&caller).is_some_and(|n| n.joined);
-        Ok(Response::new(JoinedResponse { joined }))
+        let standing = standing::of(&self.context, caller).await?.into();
+        Ok(Response::new(JoinedResponse { standing }))
     }
 
     async fn propose(

@@ -1,7 +1,7 @@
 //! Pipelined replication: AppendEntries requests out, their answers back, in order, on one HTTP/2 stream.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buoy_core::NodeId;
@@ -13,6 +13,7 @@ use openraft::OptionalSend;
 use openraft::base::BoxStream;
 use openraft::errors::RPCError;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::network::{PeerLink, failed, too_long};
@@ -36,8 +37,8 @@ where
         return Ok(Box::pin(stream::empty()));
     };
     let (target, patience) = (link.target, link.patience());
-    let sent = Arc::new(AtomicU64::new(0));
-    let requests = outgoing(stream::once(async { first }).chain(input), sent.clone());
+    let open = Unanswered::default();
+    let requests = outgoing(stream::once(async { first }).chain(input), open.clone());
     let mut client = link.client()?;
     let limit = patience.connect * 2;
     let answers = match tokio::time::timeout(limit, client.append_stream(requests)).await {
@@ -48,8 +49,7 @@ where
     let incoming = Incoming {
         target,
         answers,
-        sent,
-        received: 0,
+        open,
         limit: patience.stream,
     };
     Ok(Box::pin(stream::unfold(
@@ -64,8 +64,8 @@ where
     )))
 }
 
-/// Encodes requests and counts them. A request that cannot be encoded ends the stream.
-fn outgoing<S>(input: S, sent: Arc<AtomicU64>) -> impl Stream<Item = Envelope> + Send + 'static
+/// Encodes requests and notes when they leave. A request that cannot be encoded ends the stream.
+fn outgoing<S>(input: S, open: Unanswered) -> impl Stream<Item = Envelope> + Send + 'static
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
 {
@@ -79,7 +79,7 @@ where
         })
         .filter_map(|encoded| std::future::ready(encoded.ok()))
         .map(move |payload| {
-            sent.fetch_add(1, Relaxed);
+            open.sent(Instant::now());
             Envelope {
                 protocol: PEER_PROTOCOL,
                 payload,
@@ -87,11 +87,37 @@ where
         })
 }
 
+/// When the requests left that have no answer yet, the oldest first.
+#[derive(Clone, Default)]
+struct Unanswered(Arc<Mutex<VecDeque<Instant>>>);
+
+impl Unanswered {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self, at: Instant) {
+        self.lock().push_back(at);
+    }
+
+    /// Answers come in the order of the requests.
+    fn answered(&self) {
+        self.lock().pop_front();
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        self.lock().front().copied()
+    }
+}
+
+fn is_due(oldest: Option<Instant>, now: Instant, limit: Duration) -> bool {
+    oldest.is_some_and(|at| now >= at + limit)
+}
+
 struct Incoming {
     target: NodeId,
     answers: Streaming<Envelope>,
-    sent: Arc<AtomicU64>,
-    received: u64,
+    open: Unanswered,
     /// How long a request may be without an answer.
     limit: Duration,
 }
@@ -100,16 +126,20 @@ impl Incoming {
     /// The next answer; `None` at the regular end of the stream.
     async fn next(&mut self) -> Option<Answer> {
         loop {
-            match tokio::time::timeout(self.limit, self.answers.message()).await {
+            // Without a request under way: look again before one that leaves meanwhile is due.
+            let due = self.open.oldest().unwrap_or_else(Instant::now) + self.limit;
+            match tokio::time::timeout_at(due, self.answers.message()).await {
                 Ok(Ok(Some(envelope))) => {
-                    self.received += 1;
+                    self.open.answered();
                     return Some(self.read(&envelope));
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(failed(self.target, WHAT, &status))),
+                Err(_) if is_due(self.open.oldest(), Instant::now(), self.limit) => {
+                    return Some(Err(too_long(self.target, WHAT, self.limit)));
+                }
                 // Silence is fine while nothing is under way.
-                Err(_) if self.sent.load(Relaxed) <= self.received => {}
-                Err(_) => return Some(Err(too_long(self.target, WHAT, self.limit))),
+                Err(_) => {}
             }
         }
     }
@@ -118,5 +148,29 @@ impl Incoming {
         check_protocol(envelope.protocol)
             .and_then(|()| decode(WHAT, &envelope.payload))
             .map_err(|status| failed(self.target, WHAT, &status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_request_counts_whatever_was_answered_meanwhile() {
+        let (limit, begun) = (Duration::from_secs(1), Instant::now());
+        let at = |ms| begun + Duration::from_millis(ms);
+        let open = Unanswered::default();
+        assert!(!is_due(open.oldest(), at(5_000), limit));
+        for ms in [0, 100, 900] {
+            open.sent(at(ms));
+        }
+        assert!(!is_due(open.oldest(), at(999), limit));
+        open.answered();
+        assert!(!is_due(open.oldest(), at(1_099), limit));
+        // The answer just before does not give the next request a second more.
+        assert!(is_due(open.oldest(), at(1_100), limit));
+        open.answered();
+        open.answered();
+        assert!(!is_due(open.oldest(), at(9_000), limit));
     }
 }

@@ -44,6 +44,7 @@ struct Expected {
     /// A truncation has begun: entries after this one may be gone.
     maybe_cut: Option<u64>,
     vote: u64,
+    /// What was purged on the disk before; what is asked for later may be lost.
     purged: Option<u64>,
     snapshot: Option<u64>,
     promise: u64,
@@ -81,7 +82,7 @@ impl Expected {
                 self.maybe_cut = None;
             }
             (Some("S"), [index]) => self.snapshot = Some(*index),
-            (Some("P"), [index]) => self.purged = Some(*index),
+            // A purge need not be on the disk yet ("P" says only that it was asked for).
             (Some("M"), [length]) => self.promise = *length,
             _ => {}
         }

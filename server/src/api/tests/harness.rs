@@ -23,7 +23,7 @@ use tonic::transport::server::TcpIncoming;
 
 use super::doubles::{FakeLease, health};
 use crate::api::{ApiContext, Listener, router};
-use crate::peer::{PeerPool, Proposed, RaftNetwork, leader, raft_config};
+use crate::peer::{Admission, PeerPool, Proposed, RaftNetwork, leader, raft_config};
 use crate::tls::Tls;
 
 /// Longest time that a condition may take, on a machine that does other things too.
@@ -210,6 +210,7 @@ impl Cluster {
             reader,
             me: id,
             pool,
+            admission: Admission::new(true),
             reports: {
                 let reports = reports.clone();
                 Arc::new(move |report| {

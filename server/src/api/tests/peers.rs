@@ -53,8 +53,15 @@ async fn calls_for_somebody_else_are_refused() {
     let (a, b) = (mixed_up[0].address, mixed_up[1].address);
     (mixed_up[0].address, mixed_up[1].address) = (b, a);
     let mixed_up = PeerPool::new("test", NodeId(1), &mixed_up, plain(), &timing());
+    let mut renamed = cluster.specs.clone();
+    renamed[1].name = "x2".parse().unwrap();
+    let renamed = PeerPool::new("test", NodeId(1), &renamed, plain(), &timing());
     for (sent, hint) in [
         (send(pool("other", 1), 2, 1).await, "\"other\""),
+        (
+            send(renamed, 2, 1).await,
+            "only this node lists 2=n2, only the caller lists 2=x2",
+        ),
         (send(mixed_up, 2, 1).await, "wanted node 2"),
         (send(pool("test", 1), 2, 2).await, "about node 2"),
         (
@@ -82,17 +89,11 @@ async fn calls_for_somebody_else_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nonsense_is_refused_and_raft_goes_on() {
-    let cluster = Cluster::start(1).await;
-    let mut specs = cluster.specs.clone();
-    specs.push(buoy_core::spec::NodeSpec {
-        id: NodeId(7),
-        name: "n7".parse().unwrap(),
-        ..specs[0].clone()
-    });
+    let cluster = Cluster::start(2).await;
     let pool = PeerPool::new(
         "test",
-        NodeId(7),
-        &specs,
+        NodeId(2),
+        &cluster.specs,
         Tls::insecure("test").unwrap(),
         &timing(),
     );
