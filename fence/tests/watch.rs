@@ -31,7 +31,8 @@ fn interfaces_are_watched_from_birth_to_death() {
             KernelEvent::LinkDown {
                 ifindex: index,
                 name: name(),
-                up: true
+                up: true,
+                usable_before: true
             }
         );
         host.peer.ip("link set eth0 up");

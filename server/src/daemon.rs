@@ -24,6 +24,7 @@ use crate::api::ApiContext;
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
 use crate::config::{self, Config, Fence, WITHOUT_GATE};
+use crate::faults::LinkHistory;
 use crate::fencing::{self, Fencing, lease_check};
 use crate::guardian::{self, Guardian, Refusals};
 use crate::health::HealthKeeper;
@@ -194,6 +195,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         attached: fencing.attached,
         broken: BTreeMap::new(),
         refusals: Refusals::default(),
+        links_lately: LinkHistory::default(),
     };
     let carrier = Carrier {
         addresses: fencing.addresses.clone(),
@@ -224,7 +226,12 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         "the count of lost log lines",
         log.clone().tell_losses(),
     );
-    let kernel = fencing::watch(fencing.events, guardian.kernel_changed.clone(), announcer);
+    let kernel = fencing::watch(
+        fencing.events,
+        guardian.links_lately.clone(),
+        guardian.kernel_changed.clone(),
+        announcer,
+    );
     run_forever(&mut tasks, "the watch on the kernel", kernel);
     run_forever(&mut tasks, "the announcer", fencing::listen(announced));
     parts.follow(&mut tasks, &carrier, fencing.addresses);

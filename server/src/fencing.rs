@@ -15,6 +15,7 @@ use buoy_fence::watch::KernelEvent;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
+use crate::faults::LinkHistory;
 use crate::guardian::{LOOPBACK, install};
 use crate::lease::LeaseShared;
 use crate::start::StartError;
@@ -104,10 +105,11 @@ impl Fencing {
     }
 }
 
-/// Says what happens in the kernel, wakes the guardian, and has VIPs announced again where neighbours
+/// Says what happens in the kernel, remembers which interfaces went down, wakes the guardian, and has VIPs announced again where neighbours
 /// may have forgotten them. Runs for ever.
 pub async fn watch(
     mut events: mpsc::Receiver<KernelEvent>,
+    links_lately: LinkHistory,
     changed: Arc<Notify>,
     announcer: Announcer,
 ) {
@@ -116,6 +118,7 @@ pub async fn watch(
         .ok();
     while let Some(event) = events.recv().await {
         say(&event);
+        links_lately.note(&event);
         changed.notify_one();
         if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =
             event

@@ -4,7 +4,6 @@
 //! cannot get it back loses its VIPs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
+use crate::faults::{LinkHistory, vip_faults};
 use crate::lease::{GateJob, LeaseIn, LeaseShared, Phase};
 use crate::reporter::Reporter;
 
@@ -53,6 +53,8 @@ pub struct Guardian {
     pub broken: BTreeMap<String, String>,
     /// VIPs whose addresses the kernel refused.
     pub refusals: Refusals,
+    /// Which interfaces went down lately.
+    pub links_lately: LinkHistory,
 }
 
 /// VIPs whose addresses the kernel refused a short while ago: they do not come back at once, or they
@@ -96,6 +98,7 @@ impl Guardian {
                 r = held.changed() => if r.is_err() { return } else { false },
                 () = self.kernel_changed.notified() => true,
                 _ = every.tick() => true,
+                () = until(self.links_lately.next_deadline()) => false,
             };
         }
     }
@@ -111,12 +114,20 @@ impl Guardian {
                 return;
             }
         };
+        let now = boottime();
+        self.links_lately.seen(&snapshot, now);
         let gates = self.guard(&snapshot, verify).await;
         let mut faults = match self.me.role {
             Role::Witness => BTreeMap::new(),
-            Role::Member => vip_faults(&self.reader.read(), &snapshot, &gates),
+            Role::Member => vip_faults(
+                &self.reader.read(),
+                &snapshot,
+                &gates,
+                &self.links_lately,
+                now,
+            ),
         };
-        for (vip, fault) in self.refusals.recent(boottime()) {
+        for (vip, fault) in self.refusals.recent(now) {
             faults.entry(vip).or_insert(fault);
         }
         self.give_up(&faults);
@@ -208,6 +219,14 @@ impl Guardian {
     }
 }
 
+/// Waits until then; for ever if there is no such time.
+async fn until(at: Option<Mono>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(boottime())).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Runs `job` on the lease thread, which owns the gate; `None` when that is gone. Only an interface that
 /// the gate has never been on needs it.
 async fn on_gate<T: Send + 'static>(
@@ -264,24 +283,6 @@ fn in_force(verified: Result<bool, GateError>) -> Result<(), String> {
 pub fn interfaces(state: &State) -> BTreeSet<String> {
     let names = state.vips.values().map(|v| v.spec.interface.clone());
     names.chain([LOOPBACK.to_owned()]).collect()
-}
-
-fn vip_faults(
-    state: &State,
-    snapshot: &Snapshot,
-    gates: &BTreeMap<String, String>,
-) -> BTreeMap<VipName, String> {
-    let mut faults = BTreeMap::new();
-    for (name, vip) in &state.vips {
-        let addresses: Vec<IpAddr> = vip.spec.addresses.iter().map(|a| a.ip).collect();
-        let interface = &vip.spec.interface;
-        if let Err(fault) = snapshot.check(interface, &addresses) {
-            faults.insert(name.clone(), fault.to_string());
-        } else if let Some(fault) = gates.get(interface).or_else(|| gates.get(LOOPBACK)) {
-            faults.insert(name.clone(), fault.clone());
-        }
-    }
-    faults
 }
 
 #[cfg(test)]

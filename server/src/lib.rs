@@ -6,6 +6,7 @@ mod carrier;
 mod checks;
 pub mod config;
 mod daemon;
+mod faults;
 mod fencing;
 mod form;
 mod guardian;

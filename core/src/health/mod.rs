@@ -1,6 +1,7 @@
 //! What nodes say about themselves, as input to placement.
 
 mod book;
+mod flap;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use crate::ids::{Epoch, Incarnation, NodeId, VipName};
 use crate::time::Mono;
 
 pub use book::HealthBook;
+pub use flap::{FLAP_CALM, FLAP_DOWNS, FLAP_WINDOW, FlapEvent, Flaps};
 
 /// A node-wide fault that begins with this word means that the node's daemon is stopping in good order;
 /// its VIPs then move with [`crate::state::Cause::OwnerStopping`].

@@ -71,8 +71,12 @@ impl LinkTable {
             if link.usable() {
                 events.push(KernelEvent::LinkUp { ifindex, name });
             } else if usable || before.is_none_or(|before| before.up != link.up) {
-                let up = link.up;
-                events.push(KernelEvent::LinkDown { ifindex, name, up });
+                events.push(KernelEvent::LinkDown {
+                    ifindex,
+                    name,
+                    up: link.up,
+                    usable_before: usable,
+                });
             }
         }
         self.links.insert(ifindex, link);
@@ -112,10 +116,11 @@ mod tests {
     fn each_change_is_told_once() {
         let mut table = LinkTable::default();
         let name = || "eth0".to_owned();
-        let down = |up| KernelEvent::LinkDown {
+        let down = |up, usable_before| KernelEvent::LinkDown {
             ifindex: 2,
             name: name(),
             up,
+            usable_before,
         };
         let up = || KernelEvent::LinkUp {
             ifindex: 2,
@@ -123,18 +128,18 @@ mod tests {
         };
         assert_eq!(
             after(&mut table, link(2, "eth0", false, false)),
-            [down(false)]
+            [down(false, false)]
         );
         assert_eq!(after(&mut table, link(2, "eth0", false, false)), []);
         assert_eq!(
             after(&mut table, link(2, "eth0", true, false)),
-            [down(true)]
+            [down(true, false)]
         );
         assert_eq!(after(&mut table, link(2, "eth0", true, true)), [up()]);
         assert_eq!(after(&mut table, link(2, "eth0", true, true)), []);
         assert_eq!(
             after(&mut table, link(2, "eth0", true, false)),
-            [down(true)]
+            [down(true, true)]
         );
         let mut moved = link(2, "lan", true, false);
         moved.mac = Some([2, 0, 0, 0, 0, 9]);

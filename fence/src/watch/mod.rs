@@ -33,6 +33,8 @@ pub enum KernelEvent {
         name: String,
         /// Still set up by the administrator: only the carrier is missing.
         up: bool,
+        /// It could carry packets before.
+        usable_before: bool,
     },
     /// An interface was removed (or moved to another network namespace).
     LinkGone {

@@ -35,7 +35,9 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "cluster",
         list: false,
-        text: "What all nodes have in common. It must say the same in the file of every node.",
+        text: "What all nodes have in common. It must say the same in the file of every node.\n\
+Nodes whose files list different ids or names refuse each other's calls, and log how the lists differ; addresses may differ,\n\
+each node uses those of its own file.",
         keys: &[
             key(
                 "name",
