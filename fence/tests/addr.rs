@@ -339,3 +339,43 @@ fn leftovers_go_from_every_interface_and_nothing_else_does() {
         assert_eq!(is_there(&links, ip(text)), expected, "{text}");
     }
 }
+
+#[test]
+fn the_others_of_a_network_stay_when_its_primary_address_goes() {
+    if skip_without_root() {
+        return;
+    }
+    let host = Host::new("secondary");
+    let links = host.links();
+    let (addresses, _events) = host.keeper();
+    let wide = |text| AddressSpec {
+        prefix: 28,
+        ..vip(text)
+    };
+    let specs = vec![
+        wide("192.168.192.20"),
+        wide("192.168.192.21"),
+        wide("192.168.192.22"),
+    ];
+    host.run(|| async { fine(addresses.add(specs.clone()).await) });
+    // The kernel takes the secondaries along, and tells only the socket that asked.
+    let promotes = host.ns.run(|| {
+        ["all", "eth0"].iter().any(|name| {
+            let setting = format!("/proc/sys/net/ipv4/conf/{name}/promote_secondaries");
+            std::fs::read_to_string(setting).expect("the sysctl").trim() != "0"
+        })
+    });
+    assert!(!promotes, "this namespace keeps secondaries by itself");
+    host.run(|| async { fine(addresses.remove(&[specs[0].ip]).await) });
+    assert!(!is_there(&links, specs[0].ip));
+    for spec in &specs[1..] {
+        assert!(is_there(&links, spec.ip), "{} went along", spec.ip);
+    }
+    // Taken in another way, the next one is removed as well before it is added.
+    let narrow = AddressSpec {
+        prefix: 32,
+        ..specs[1].clone()
+    };
+    host.run(|| async { fine(addresses.add(vec![narrow]).await) });
+    assert!(is_there(&links, specs[2].ip), "{} went along", specs[2].ip);
+}

@@ -197,6 +197,7 @@ impl Keeper {
         let now = boottime();
         foreign.retain(|a| self.is_due(a.ip, now));
         let answers = self.kernel.delete_found(foreign.iter());
+        self.put_back_secondaries(foreign.iter().map(|a| (a.ip, a.prefix, a.ifindex)));
         for (a, answer) in foreign.iter().zip(answers) {
             let (ip, ifindex) = (a.ip, a.ifindex);
             let repaired = match answer {

@@ -1,7 +1,7 @@
 //! What the keeper is told to do: add addresses, remove them, clean up after a predecessor.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::actor::{Entry, Keeper};
 use super::error::{Action, AddressError};
@@ -82,6 +82,7 @@ impl Keeper {
                 found.retain(|a| ips.contains(&a.ip));
                 // Whatever could not be removed is written over.
                 self.kernel.delete_found(found.iter());
+                self.put_back_secondaries(found.iter().map(|a| (a.ip, a.prefix, a.ifindex)));
                 self.write(Write::Refresh, &blocked)
             }
             Err(e) => vec![Err(Told::Failed(e.to_string())); blocked.len()],
@@ -129,8 +130,11 @@ impl Keeper {
     pub(super) fn remove(&mut self, ips: Vec<IpAddr>) -> Vec<Result<(), AddressError>> {
         let entries: Vec<_> = ips.iter().map(|ip| self.entries.remove(ip)).collect();
         let held = entries.iter().flatten();
-        let all = held.map(|e| (e.spec.ip, e.spec.prefix, e.ifindex));
-        let mut answers = self.kernel.delete(all).into_iter();
+        let all: Vec<_> = held
+            .map(|e| (e.spec.ip, e.spec.prefix, e.ifindex))
+            .collect();
+        let mut answers = self.kernel.delete(all.iter().copied()).into_iter();
+        self.put_back_secondaries(all.into_iter());
         let mut outcome = |entry: Entry| match answers.next() {
             Some(Err(told)) if !told.is_absent() => Err(told.error(Action::Remove, &entry.spec)),
             _ => Ok(()),
@@ -139,6 +143,34 @@ impl Keeper {
             .into_iter()
             .map(|entry| entry.map_or(Ok(()), &mut outcome));
         outcomes.collect()
+    }
+
+    /// With a primary IPv4 address the kernel takes the other addresses of the same network and interface away, unless
+    /// `promote_secondaries` is set; and it tells nobody but who asked. What is held of these is written again.
+    pub(super) fn put_back_secondaries(
+        &mut self,
+        removed: impl Iterator<Item = (IpAddr, u8, u32)>,
+    ) {
+        let networks: BTreeSet<_> = removed
+            .filter_map(|(ip, prefix, ifindex)| Some((network(ip, prefix)?, prefix, ifindex)))
+            .collect();
+        if networks.is_empty() {
+            return;
+        }
+        let beside = |e: &&Entry| {
+            let network = network(e.spec.ip, e.spec.prefix);
+            let there = network.map(|n| (n, e.spec.prefix, e.ifindex));
+            there.is_some_and(|n| networks.contains(&n)) && self.shared.may_keep(e.spec.ip)
+        };
+        let entries: Vec<Entry> = self.entries.values().filter(beside).cloned().collect();
+        let all = entries.iter().map(|e| (&e.spec, e.ifindex));
+        let answers = self.kernel.write(Write::Refresh, all);
+        for (entry, answer) in entries.iter().zip(answers) {
+            if let Err(told) = answer {
+                let error = told.error(Action::Add, &entry.spec);
+                tracing::warn!(%error, "a held address may have gone with another one of its network");
+            }
+        }
     }
 
     pub(super) fn cleanup(&mut self) -> Cleanup {
@@ -170,5 +202,15 @@ impl Keeper {
             }
         }
         cleanup
+    }
+}
+
+/// The network of an IPv4 address that can share it with others; `None` for host addresses and IPv6.
+fn network(ip: IpAddr, prefix: u8) -> Option<u32> {
+    match ip {
+        IpAddr::V4(ip) if (1..32).contains(&prefix) => {
+            Some(Ipv4Addr::to_bits(ip) & (u32::MAX << (32 - u32::from(prefix))))
+        }
+        _ => None,
     }
 }
