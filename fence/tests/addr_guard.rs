@@ -213,7 +213,12 @@ fn an_address_without_a_live_lease_is_left_to_its_lifetime() {
     let links = host.links();
     let live = Arc::new(AtomicBool::new(true));
     let lease = Arc::clone(&live);
-    let start = || Addresses::start(Arc::new(move |_| lease.load(Ordering::Relaxed)));
+    let start = || {
+        Addresses::start(
+            Arc::new(move |_| lease.load(Ordering::Relaxed)),
+            Arc::new(|_| true),
+        )
+    };
     let (addresses, _events) = host.ns.run(start).expect("a keeper");
     host.run(|| async {
         add(&addresses, &["10.0.0.50", "10.0.0.60"]).await;
@@ -290,76 +295,6 @@ fn a_fight_is_bounded_and_visible() {
 }
 
 #[test]
-fn ipv6_addresses_come_back_with_their_interface() {
-    if skip_without_root() {
-        return;
-    }
-    let host = Host::new("downup");
-    let links = host.links();
-    let (addresses, mut events) = host.keeper();
-    let local = || {
-        host.ns
-            .ip("-6 route show table local")
-            .contains("local fd00::50 ")
-    };
-    host.run(|| async {
-        add(&addresses, &["10.0.0.50", "fd00::50"]).await;
-        host.ns.ip("link set eth0 down");
-        event(&mut events, "eth0 is down", |e| {
-            matches!(e, KernelEvent::LinkDown { up: false, .. })
-        })
-        .await;
-        event(&mut events, "the kernel took the address", |e| {
-            matches!(
-                e,
-                KernelEvent::AddressRemoved {
-                    repaired: false,
-                    ..
-                }
-            )
-        })
-        .await;
-        host.ns.ip("link set eth0 up");
-        event(&mut events, "eth0 is up", |e| {
-            matches!(e, KernelEvent::LinkUp { .. })
-        })
-        .await;
-        until("the IPv6 address is back", PATIENCE, || {
-            is_there(&links, ip("fd00::50")) && local()
-        })
-        .await;
-        assert!(is_there(&links, ip("10.0.0.50")));
-        // The host's own address is nobody's to bring back, and an answer needs a way.
-        host.ns.ip("addr add fd00::1/64 dev eth0 nodad");
-        until("it can be reached", PATIENCE, || {
-            let ping = ["-6", "-c1", "-W1", "fd00::50"];
-            host.peer.run(|| {
-                let ping = Command::new("ping")
-                    .args(ping)
-                    .stdout(Stdio::null())
-                    .status();
-                ping.is_ok_and(|status| status.success())
-            })
-        })
-        .await;
-
-        // An interface made anew under the same name.
-        host.ns.ip("link del eth0");
-        event(&mut events, "eth0 is gone", |e| {
-            matches!(e, KernelEvent::LinkGone { .. })
-        })
-        .await;
-        host.ns.veth("eth0", &host.peer, "eth0");
-        until("both are back", PATIENCE, || {
-            ["10.0.0.50", "fd00::50"]
-                .iter()
-                .all(|text| is_there(&links, ip(text)))
-        })
-        .await;
-    });
-}
-
-#[test]
 fn nothing_is_lost_for_good_when_the_kernels_queue_overflows() {
     if skip_without_root() {
         return;
@@ -375,7 +310,10 @@ fn nothing_is_lost_for_good_when_the_kernels_queue_overflows() {
         }
         true
     });
-    let (addresses, mut events) = host.ns.run(|| Addresses::start(live)).expect("a keeper");
+    let (addresses, mut events) = host
+        .ns
+        .run(|| Addresses::start(live, Arc::new(|_| true)))
+        .expect("a keeper");
     host.run(|| async {
         add(&addresses, &["10.0.0.50"]).await;
         manage(&addresses, &["10.0.0.51"]);

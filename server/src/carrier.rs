@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use buoy_core::effects::{Change, Effect, Event, Phase, Steps};
 use buoy_core::spec::VipSpec;
 use buoy_core::{Epoch, VipName};
-use buoy_fence::addr::{AddressSpec, Addresses};
+use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
 use buoy_fence::announce::{Announcer, Target};
 use buoy_fence::clock::boottime;
 use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
@@ -181,7 +181,9 @@ impl Carrier {
             let ((vip, _), _, failed) = &mut done[owner];
             if let Err(e) = result {
                 error!(%vip, "address {ip} was not added: {e}");
-                if failed.is_empty() {
+                // A gate that is on its way is there for the next assignment: nothing to wait out.
+                let passing = matches!(e, AddressError::NoGate { .. });
+                if failed.is_empty() && !passing {
                     self.refusals
                         .note(vip, format!("the kernel refused {ip}: {e}"), boottime());
                 }

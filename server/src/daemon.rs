@@ -3,7 +3,7 @@
 //! Order of the start: the machine is checked, the packet gate stands on every interface, what a dead
 //! predecessor left is removed; only then does the lease thread run and Raft take part.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -192,8 +192,8 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         links: fencing.links,
         kernel_changed: Arc::default(),
         sentry: Some(fencing.sentry),
-        attached: fencing.attached,
-        broken: BTreeMap::new(),
+        gated: fencing.gated,
+        broken: fencing.broken,
         refusals: Refusals::default(),
         links_lately: LinkHistory::default(),
     };
@@ -229,7 +229,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     let kernel = fencing::watch(
         fencing.events,
         guardian.links_lately.clone(),
-        guardian.kernel_changed.clone(),
+        (guardian.kernel_changed.clone(), guardian.gated.clone()),
         announcer,
     );
     run_forever(&mut tasks, "the watch on the kernel", kernel);

@@ -11,6 +11,7 @@ use buoy_fence::clock::boottime;
 use buoy_fence::link::Snapshot;
 use buoy_fence::watch::KernelEvent;
 
+use crate::gated::Gated;
 use crate::guardian::LOOPBACK;
 
 /// The interfaces that went down lately; shared by the watch on the kernel and the guardian.
@@ -58,12 +59,31 @@ impl LinkHistory {
     }
 }
 
+/// What is known of the packet gate.
+pub struct Gates<'a> {
+    /// Interfaces that carry it.
+    pub gated: &'a Gated,
+    /// Why others do not, by name.
+    pub broken: &'a BTreeMap<String, String>,
+}
+
+impl Gates<'_> {
+    /// Why an interface cannot hold VIPs.
+    fn fault(&self, name: &str, index: u32) -> Option<String> {
+        let broken = self.broken.get(name).or_else(|| self.broken.get(LOOPBACK));
+        match broken {
+            Some(why) => Some(why.clone()),
+            None if self.gated.contains(index) => None,
+            None => Some(format!("interface {name} carries no packet gate yet")),
+        }
+    }
+}
+
 /// VIPs that cannot be here: their interface is missing, down or flapping, or has no packet gate.
-/// `gates`: why interfaces have none, by name.
 pub fn vip_faults(
     state: &State,
     snapshot: &Snapshot,
-    gates: &BTreeMap<String, String>,
+    gates: &Gates<'_>,
     links: &LinkHistory,
     now: Mono,
 ) -> BTreeMap<VipName, String> {
@@ -73,10 +93,9 @@ pub fn vip_faults(
         let interface = &vip.spec.interface;
         let fault = match snapshot.check(interface, &addresses) {
             Err(fault) => Some(fault.to_string()),
-            Ok(_) => gates
-                .get(interface)
-                .or_else(|| gates.get(LOOPBACK))
-                .cloned()
+            Ok(()) => snapshot
+                .link(interface)
+                .and_then(|link| gates.fault(interface, link.index))
                 .or_else(|| links.fault(now, interface)),
         };
         if let Some(fault) = fault {
@@ -115,5 +134,28 @@ mod tests {
         let fault = history.fault(boottime(), "eth0").unwrap();
         assert!(fault.contains("eth0 is flapping"), "{fault}");
         assert!(history.next_deadline() > Some(boottime()));
+    }
+
+    #[test]
+    fn an_interface_without_a_gate_holds_nothing() {
+        let (gated, mut broken) = (Gated::default(), BTreeMap::new());
+        let fault = |broken: &BTreeMap<String, String>| {
+            let gates = Gates {
+                gated: &gated,
+                broken,
+            };
+            gates.fault("eth0", 2)
+        };
+        let none_yet = fault(&broken).unwrap();
+        assert!(
+            none_yet.contains("eth0 carries no packet gate"),
+            "{none_yet}"
+        );
+        gated.insert(2);
+        assert_eq!(fault(&broken), None);
+        broken.insert(LOOPBACK.to_owned(), "not on lo".to_owned());
+        assert_eq!(fault(&broken).as_deref(), Some("not on lo"));
+        broken.insert("eth0".to_owned(), "not here".to_owned());
+        assert_eq!(fault(&broken).as_deref(), Some("not here"));
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's side of the start: the packet gate stands and old addresses are gone before anything
 //! else may happen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
 use crate::faults::LinkHistory;
-use crate::guardian::{LOOPBACK, install};
+use crate::gated::Gated;
+use crate::guardian::{LOOPBACK, install, no_gate};
 use crate::lease::LeaseShared;
 use crate::start::StartError;
 
@@ -27,7 +28,9 @@ pub struct Fencing {
     /// Watches it.
     pub sentry: Box<dyn Sentry>,
     /// Interfaces that carry it.
-    pub attached: BTreeSet<u32>,
+    pub gated: Gated,
+    /// Why interfaces that exist do not, by name.
+    pub broken: BTreeMap<String, String>,
     /// Looks interfaces up.
     pub links: Links,
     /// Keeps addresses.
@@ -63,24 +66,26 @@ impl Fencing {
         let system = |what| move |e| StartError::System(what, e);
         let links = Links::open().map_err(system("ask the kernel for interfaces"))?;
         let snapshot = links.snapshot().map_err(system("list the interfaces"))?;
-        let mut attached = BTreeSet::new();
+        let gated = Gated::default();
+        let mut broken = BTreeMap::new();
         for name in interfaces {
             let Some(link) = snapshot.link(name) else {
                 warn!(interface = %name, "not there yet: the packet gate waits for it");
                 continue;
             };
             match install(gate.as_mut(), link.index) {
-                Ok(_) => {
-                    attached.insert(link.index);
-                }
+                Ok(_) => gated.insert(link.index),
                 // Without the loopback's gate, local clients would reach a VIP that is not ours.
                 Err(e) if name == LOOPBACK => return Err(StartError::NoGate(name.clone(), e)),
-                Err(e) => error!(interface = %name, "no packet gate, so no VIP: {e}"),
+                Err(e) => {
+                    error!(interface = %name, "no packet gate, so no VIP: {e}");
+                    broken.insert(name.clone(), no_gate(&e));
+                }
             }
         }
-        info!(gate = %gate.kind(), interfaces = attached.len(), "packet gate in force");
+        info!(gate = %gate.kind(), interfaces = gated.count(), "packet gate in force");
 
-        let (addresses, events) = Addresses::start(live)
+        let (addresses, events) = Addresses::start(live, gated.check())
             .map_err(|e| StartError::System("manage addresses", std::io::Error::other(e)))?;
         let known: Vec<IpAddr> = known.iter().copied().collect();
         let cleanup = addresses.remove_leftovers(&known).await;
@@ -97,7 +102,8 @@ impl Fencing {
         Ok(Fencing {
             sentry: gate.sentry()?,
             gate,
-            attached,
+            gated,
+            broken,
             links,
             addresses,
             events,
@@ -110,7 +116,7 @@ impl Fencing {
 pub async fn watch(
     mut events: mpsc::Receiver<KernelEvent>,
     links_lately: LinkHistory,
-    changed: Arc<Notify>,
+    (changed, gated): (Arc<Notify>, Gated),
     announcer: Announcer,
 ) {
     let links = Links::open()
@@ -119,6 +125,9 @@ pub async fn watch(
     while let Some(event) = events.recv().await {
         say(&event);
         links_lately.note(&event);
+        if let KernelEvent::LinkGone { ifindex, .. } = event {
+            gated.remove(ifindex);
+        }
         changed.notify_one();
         if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =
             event

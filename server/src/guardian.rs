@@ -18,7 +18,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
-use crate::faults::{LinkHistory, vip_faults};
+use crate::faults::{Gates, LinkHistory, vip_faults};
+use crate::gated::Gated;
 use crate::lease::{GateJob, LeaseIn, LeaseShared, Phase};
 use crate::reporter::Reporter;
 
@@ -47,8 +48,8 @@ pub struct Guardian {
     pub kernel_changed: Arc<Notify>,
     /// Watches the gate; taken while it does.
     pub sentry: Option<Box<dyn Sentry>>,
-    /// Interfaces that carry the gate since the start.
-    pub attached: BTreeSet<u32>,
+    /// Interfaces that carry the gate.
+    pub gated: Gated,
     /// Interfaces that should carry the gate and do not, and why.
     pub broken: BTreeMap<String, String>,
     /// VIPs whose addresses the kernel refused.
@@ -122,7 +123,10 @@ impl Guardian {
             Role::Member => vip_faults(
                 &self.reader.read(),
                 &snapshot,
-                &gates,
+                &Gates {
+                    gated: &self.gated,
+                    broken: &gates,
+                },
                 &self.links_lately,
                 now,
             ),
@@ -138,14 +142,13 @@ impl Guardian {
     /// name, why one has none.
     async fn guard(&mut self, snapshot: &Snapshot, verify: bool) -> BTreeMap<String, String> {
         let names = interfaces(&self.reader.read());
-        self.attached
-            .retain(|index| snapshot.links.contains_key(index));
+        self.gated.keep(&snapshot.links);
         self.broken.retain(|name, _| names.contains(name));
         for name in names {
             let Some(index) = snapshot.link(&name).map(|l| l.index) else {
                 continue;
             };
-            let known = self.attached.contains(&index);
+            let known = self.gated.contains(index);
             if known && !verify {
                 continue;
             }
@@ -161,14 +164,13 @@ impl Guardian {
                 }
                 Some(Err(e)) => {
                     error!(interface = %name, "no packet gate: {e}");
-                    self.attached.remove(&index);
-                    self.broken
-                        .insert(name, format!("no packet gate on its interface: {e}"));
+                    self.gated.remove(index);
+                    self.broken.insert(name, no_gate(&e));
                     continue;
                 }
                 None => return self.broken.clone(),
             }
-            self.attached.insert(index);
+            self.gated.insert(index);
             self.broken.remove(&name);
         }
         self.broken.clone()
@@ -251,6 +253,11 @@ pub enum Ensured {
     Attached,
     /// It had been removed and is back.
     Repaired,
+}
+
+/// Why an interface can hold no VIP, in words.
+pub fn no_gate(why: &str) -> String {
+    format!("no packet gate on its interface: {why}")
 }
 
 /// Puts the gate on an interface for the first time.

@@ -9,6 +9,7 @@ mod daemon;
 mod faults;
 mod fencing;
 mod form;
+mod gated;
 mod guardian;
 mod health;
 mod leader;

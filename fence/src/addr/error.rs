@@ -56,6 +56,14 @@ pub enum AddressError {
         /// The interface asked for.
         interface: String,
     },
+    /// The interface does not carry the packet gate (yet): the address would be answered for whatever the lease says.
+    #[error("cannot add {ip}: interface {interface} carries no packet gate yet")]
+    NoGate {
+        /// The address.
+        ip: IpAddr,
+        /// The interface asked for.
+        interface: String,
+    },
     /// It was told to be removed before it had been added.
     #[error("{ip} was not added to {interface}: it was given up meanwhile")]
     Withdrawn {

@@ -92,13 +92,18 @@ impl Keeper {
         }
     }
 
-    /// An interface that was made anew under its old name has another index.
+    /// An interface that was made anew under its old name has another index, and at first no gate.
     fn move_to_new_interfaces(&mut self) {
         for entry in self.entries.values_mut() {
             if self.links.get(entry.ifindex).is_none()
                 && let Some(link) = self.links.named(&entry.spec.interface)
             {
-                entry.ifindex = link.index;
+                if (self.shared.gated)(link.index) {
+                    entry.ifindex = link.index;
+                } else {
+                    let soon = Instant::now() + REPAIR_GAP;
+                    self.next_resync = self.next_resync.min(soon);
+                }
             }
         }
     }
@@ -115,9 +120,12 @@ impl Keeper {
         ours && !self.is_entry(a)
     }
 
-    /// Whether the interface of an entry can carry it. The kernel takes IPv6 addresses off an interface
-    /// that goes down: they wait until it is up again.
+    /// Whether the interface of an entry can carry it: not without the gate. The kernel takes IPv6 addresses off an
+    /// interface that goes down: they wait until it is up again.
     pub(super) fn can_carry(&self, entry: &Entry) -> bool {
+        if !(self.shared.gated)(entry.ifindex) {
+            return false;
+        }
         let up = self.links.get(entry.ifindex).is_some_and(|link| link.up);
         up || entry.spec.ip.is_ipv4()
     }

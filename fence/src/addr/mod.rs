@@ -38,6 +38,9 @@ const COMMAND_QUEUE: usize = 256;
 /// often, from several threads, and must not block.
 pub type LeaseCheck = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
+/// Whether an interface, by its index, carries the packet gate.
+pub type GateCheck = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
 /// An address as it shall be added.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AddressSpec {
@@ -89,6 +92,7 @@ struct Shared {
     held: RwLock<BTreeSet<IpAddr>>,
     managed: RwLock<BTreeSet<IpAddr>>,
     live: LeaseCheck,
+    gated: GateCheck,
 }
 
 impl Shared {
@@ -129,17 +133,22 @@ pub struct Addresses {
 
 impl Addresses {
     /// Starts the keeper in the network namespace of the calling thread. `live` is asked before each
-    /// refresh and repair: an address whose lease has ended is left to its lifetime.
+    /// refresh and repair: an address whose lease has ended is left to its lifetime. `gated` is asked before each of
+    /// these and before an address is added or moves to an interface that was made anew.
     ///
     /// The events also tell of interfaces and traffic control. When they end, the keeper has ended.
     ///
     /// # Errors
     /// When the kernel gives no thread or netlink socket.
-    pub fn start(live: LeaseCheck) -> Result<(Addresses, mpsc::Receiver<KernelEvent>), StartError> {
+    pub fn start(
+        live: LeaseCheck,
+        gated: GateCheck,
+    ) -> Result<(Addresses, mpsc::Receiver<KernelEvent>), StartError> {
         let shared = Arc::new(Shared {
             held: RwLock::default(),
             managed: RwLock::default(),
             live,
+            gated,
         });
         let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
         let events = actor::spawn(Arc::clone(&shared), orders)?;

@@ -123,6 +123,9 @@ impl Keeper {
         match self.links.named(&interface) {
             None => Err(AddressError::NoInterface { ip, interface }),
             Some(link) if !link.up => Err(AddressError::InterfaceDown { ip, interface }),
+            Some(link) if !(self.shared.gated)(link.index) => {
+                Err(AddressError::NoGate { ip, interface })
+            }
             Some(link) => Ok(link.index),
         }
     }

@@ -56,7 +56,7 @@ impl Host {
     /// A keeper for which every lease is live.
     pub fn keeper(&self) -> (Addresses, mpsc::Receiver<KernelEvent>) {
         self.ns
-            .run(|| Addresses::start(Arc::new(|_| true)).expect("a keeper"))
+            .run(|| Addresses::start(Arc::new(|_| true), Arc::new(|_| true)).expect("a keeper"))
     }
 }
 
