@@ -1,4 +1,4 @@
-//! The announcer's task: drives the schedule, sends, and answers conflicts.
+//! The announcer's loop: drives the schedule, sends, and answers conflicts.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,13 +26,18 @@ const HEARD_QUEUE: usize = 256;
 /// A conflict of one address is told at most this often, and the hardware addresses of this host are
 /// read at most this often to tell its own packets from others'.
 const TELL_GAP: Duration = Duration::from_secs(1);
-/// Without anything to do the task wakes this often.
+/// Without anything to do the loop wakes this often.
 const IDLE: Duration = Duration::from_secs(3600);
+/// Sockets of an interface are closed so long after its last VIP went: the kernel takes tens of milliseconds for that
+/// (packet(7) sockets wait for an RCU grace period), which must not hold up the announcements of a VIP that comes up.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// What the announcer has on one interface.
 struct Port {
     sender: FrameSender,
     _listener: Option<Listener>,
+    /// When it is closed, where no VIP is on the interface any more.
+    close_at: Option<Mono>,
 }
 
 pub(super) struct Actor {
@@ -80,10 +85,9 @@ impl Actor {
     pub(super) async fn run(mut self) {
         loop {
             let now = boottime();
-            let wake = self
-                .schedule
-                .next_deadline()
-                .map_or(IDLE, |at| at.since(now));
+            let closing = self.ports.values().filter_map(|port| port.close_at);
+            let next = closing.chain(self.schedule.next_deadline()).min();
+            let wake = next.map_or(IDLE, |at| at.since(now));
             let mut effects = Vec::new();
             tokio::select! {
                 biased;
@@ -92,7 +96,10 @@ impl Actor {
                     None => return,
                 },
                 () = tokio::time::sleep(wake) => {
-                    self.schedule.handle(boottime(), Event::Tick, &mut effects);
+                    let now = boottime();
+                    self.schedule.handle(now, Event::Tick, &mut effects);
+                    let due = |port: &Port| port.close_at.is_some_and(|at| at <= now);
+                    self.ports.retain(|_, port| !due(port));
                 }
                 Some(heard) = self.heard.recv() => self.conflict(heard, &mut effects),
             }
@@ -120,7 +127,7 @@ impl Actor {
                         self.forget(ip, effects);
                     }
                 }
-                self.close_ports();
+                self.note_unused(now);
             }
         }
     }
@@ -131,11 +138,18 @@ impl Actor {
         self.failing.remove(&ip);
     }
 
-    fn close_ports(&mut self) {
+    fn note_unused(&mut self, now: Mono) {
         let used: BTreeSet<u32> = self
             .targets
             .change(|all| all.values().map(|t| t.ifindex).collect());
-        self.ports.retain(|ifindex, _| used.contains(ifindex));
+        for (ifindex, port) in &mut self.ports {
+            match used.contains(ifindex) {
+                true => port.close_at = None,
+                false => {
+                    port.close_at.get_or_insert(now + LINGER);
+                }
+            }
+        }
     }
 
     fn announce(&mut self, ip: IpAddr, effects: &mut Vec<Effect>) {
@@ -162,8 +176,12 @@ impl Actor {
     }
 
     fn open_port(&mut self, target: &Target) -> io::Result<()> {
-        let Entry::Vacant(vacant) = self.ports.entry(target.ifindex) else {
-            return Ok(());
+        let vacant = match self.ports.entry(target.ifindex) {
+            Entry::Vacant(vacant) => vacant,
+            Entry::Occupied(mut there) => {
+                there.get_mut().close_at = None;
+                return Ok(());
+            }
         };
         let sender = FrameSender::open(target.ifindex)?;
         let targets = Arc::clone(&self.targets);
@@ -180,6 +198,7 @@ impl Actor {
         vacant.insert(Port {
             sender,
             _listener: listener,
+            close_at: None,
         });
         if let Some(error) = deaf {
             let interface = target.interface.clone();

@@ -121,7 +121,8 @@ enum Order {
     Down(Vec<IpAddr>),
 }
 
-/// Handle to the announcer, a task that ends with the last handle.
+/// Handle to the announcer: a thread of its own, because the kernel may hold up whoever closes packet sockets. It ends
+/// with the last handle.
 #[derive(Clone)]
 pub struct Announcer {
     targets: Arc<Targets>,
@@ -130,14 +131,11 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Starts the announcer on the present runtime, in the network namespace of its threads. `live` is
-    /// asked at the very moment of sending.
+    /// Starts the announcer in the network namespace of the calling thread. `live` is asked at the very moment of
+    /// sending.
     ///
     /// # Errors
-    /// When the kernel gives no netlink socket.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime with I/O and time.
+    /// When the kernel gives no thread or netlink socket.
     pub fn start(live: LeaseCheck) -> io::Result<(Announcer, mpsc::Receiver<AnnounceEvent>)> {
         let targets = Arc::new(Targets::default());
         let counters = Arc::new(Counters::default());
@@ -150,7 +148,13 @@ impl Announcer {
             taken,
             events,
         )?;
-        tokio::spawn(actor.run());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        std::thread::Builder::new()
+            .name("buoy-announce".to_owned())
+            .spawn(move || runtime.block_on(actor.run()))?;
         Ok((
             Announcer {
                 targets,
