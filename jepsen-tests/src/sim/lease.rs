@@ -188,6 +188,11 @@ impl Sim {
         }
         let asked = (renew.session, renew.seq);
         self.voter(n, now, VoterEvent::Renew { renew, log }, Some(asked));
+        let from = asked.0.node;
+        let process = self.nodes[n].process.as_ref();
+        if process.is_some_and(|p| from != p.session.node && p.voter.heard(from) == Some(now)) {
+            self.holder(n, now, HolderEvent::Heard, false, false);
+        }
     }
 
     fn seen_by_voter(&self, n: usize, now: Mono, log: Arc<LogView>) -> Arc<LogView> {

@@ -159,6 +159,8 @@ impl Driver {
         // A copy, or a late one of an earlier run, is no sign of life, and its connection is not the way back.
         if self.judge(renew) {
             self.note_heard(session, via);
+            self.holder
+                .handle(boottime(), HolderEvent::Heard, &mut self.holder_effects);
         }
         self.settle();
     }

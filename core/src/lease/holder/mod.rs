@@ -131,6 +131,9 @@ pub enum HolderEvent {
         /// Why, in words.
         reason: String,
     },
+    /// A renewal of another node was heard. A round that is due within half an interval begins now: nodes that
+    /// renew together wake each other up once in an interval, not each for each. Sending early is always safe.
+    Heard,
     /// Go down on everything and claim nothing any more; renewals go on, as a sign of life.
     Stop,
     /// Time has passed.
@@ -323,6 +326,7 @@ impl Holder {
             HolderEvent::GiveUp { vip, epoch, reason } => {
                 self.go_down(&(vip, epoch), DownReason::GivenUp(reason), effects);
             }
+            HolderEvent::Heard => self.join_round(now),
             HolderEvent::Stop => self.stop(effects),
             HolderEvent::Tick => {}
         }

@@ -54,6 +54,14 @@ impl Holder {
         }
     }
 
+    /// Another node's round has begun: ours begins with it if it is due soon.
+    pub(super) fn join_round(&mut self, now: Mono) {
+        let soon = now + self.params.renew_every / 2;
+        self.round_due = self
+            .round_due
+            .map(|due| if due <= soon { due.min(now) } else { due });
+    }
+
     fn begin_round(&mut self, now: Mono, was_due: Mono, effects: &mut Vec<HolderEffect>) {
         if self.change_waits {
             self.change_waits = false;

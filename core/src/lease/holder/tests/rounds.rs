@@ -257,3 +257,26 @@ fn only_a_lasting_reason_says_that_the_next_epoch_would_end_the_same_way() {
     assert!(lasting.iter().all(DownReason::is_lasting));
     assert!(!passing.iter().any(DownReason::is_lasting));
 }
+
+#[test]
+fn a_round_that_is_due_soon_begins_with_that_of_another_node() {
+    let (mut rig, _) = Rig::new(&[]);
+    all_answer(&mut rig, 1);
+    let early = RENEW / 2 - 1;
+    assert_eq!(rig.handle(early, HolderEvent::Heard), Vec::<String>::new());
+    assert_eq!(rig.holder.next_deadline(), Some(Mono::from_millis(RENEW)));
+    let joined = RENEW - 10;
+    assert_eq!(
+        rig.handle(joined, HolderEvent::Heard),
+        ["send 1", "send 2", "send 3"]
+    );
+    all_answer(&mut rig, joined + 1);
+    // From then on they are together: the other's next round is no reason for one more.
+    let next = Some(Mono::from_millis(joined + RENEW));
+    assert_eq!(rig.holder.next_deadline(), next);
+    assert_eq!(
+        rig.handle(joined + 1, HolderEvent::Heard),
+        Vec::<String>::new()
+    );
+    assert_eq!(rig.holder.next_deadline(), next);
+}
