@@ -87,9 +87,9 @@ pub fn serve(config: Config) -> Result<(), StartError> {
 }
 
 /// How late the threads that run Raft may be woken. Raft looks at its clock about five times in a heartbeat interval;
-/// with this slack half of these looks fall together, and a heartbeat is late by less than this.
+/// with this slack two of three looks fall together, and a heartbeat is late by less than this.
 fn slack(timing: &buoy_core::spec::timing::Timing) -> Duration {
-    timing.raft_heartbeat / 4
+    timing.raft_heartbeat / 2
 }
 
 async fn run(config: Config, log: Log) -> Result<(), StartError> {

@@ -5,6 +5,7 @@
 mod admission;
 pub mod config;
 mod control;
+mod heartbeat;
 mod list;
 mod local;
 mod network;

@@ -11,9 +11,7 @@ use futures::Stream;
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{
-    Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
-};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -22,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Code, Request, Response, Status};
 
+use super::heartbeat::{self, Beats};
 use super::pool::{Client, Patience, PeerPool, Purpose};
 use super::{decode, encode, pause, snapshot, stream};
 
@@ -45,6 +44,7 @@ impl RaftNetwork {
             purpose,
             pool: self.pool.clone(),
             silent_since: None,
+            beats: None,
         }
     }
 }
@@ -72,6 +72,8 @@ pub struct PeerLink {
     pool: PeerPool,
     /// When the oldest call began since which none was answered.
     silent_since: Option<Instant>,
+    /// The stream of heartbeats.
+    pub(super) beats: Option<Beats>,
 }
 
 /// A failed call in openraft's words. It waits before it tries an unreachable peer again.
@@ -99,19 +101,25 @@ impl PeerLink {
             .map_err(|e| Unreachable::new(&e).into())
     }
 
-    /// After some time without an answer the connection is suspected: one that was cut would otherwise wait for
-    /// TCP, for seconds after the network is whole again.
-    fn note_silence(&mut self, begun: Instant) {
+    /// A call begins. After some time without an answer the connection is given up: one that was cut would otherwise wait
+    /// for TCP, for seconds after the network is whole again. Whoever makes a call may drop it, so that this is looked at
+    /// when the next one begins.
+    pub(super) fn begin_call(&mut self, now: Instant) {
         let Patience {
             ping_every,
             ping_answer,
             ..
         } = self.patience();
-        let since = *self.silent_since.get_or_insert(begun);
-        if since.elapsed() >= ping_every + ping_answer {
+        let since = *self.silent_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= ping_every + ping_answer {
             self.pool.discard(self.target, self.purpose);
-            self.silent_since = None;
+            self.silent_since = Some(now);
         }
+    }
+
+    /// Something came back.
+    pub(super) fn answered(&mut self) {
+        self.silent_since = None;
     }
 
     /// One request, one answer, within `limit`.
@@ -128,6 +136,7 @@ impl PeerLink {
         F: FnOnce(Client, Request<Envelope>) -> Fut,
         Fut: Future<Output = Result<Response<Envelope>, Status>>,
     {
+        self.begin_call(Instant::now());
         let exchange = async {
             let payload = encode(what, request)?;
             let request = Request::new(Envelope {
@@ -140,16 +149,13 @@ impl PeerLink {
             super::check_protocol(answer.protocol)?;
             decode(what, &answer.payload)
         };
-        let begun = Instant::now();
-        match tokio::time::timeout(limit, exchange).await {
+        let result = tokio::time::timeout(limit, exchange).await;
+        match result {
             Ok(result) => {
-                self.silent_since = None;
+                self.answered();
                 result.map_err(|status| failed(self.target, what, &status))
             }
-            Err(_) => {
-                self.note_silence(begun);
-                Err(too_long(self.target, what, limit))
-            }
+            Err(_) => Err(too_long(self.target, what, limit)),
         }
     }
 }
@@ -170,7 +176,7 @@ impl RaftNetworkV2<TypeConfig> for PeerLink {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        option: RPCOption,
+        _: RPCOption,
     ) -> BoxFuture<
         's,
         Result<
@@ -182,8 +188,7 @@ impl RaftNetworkV2<TypeConfig> for PeerLink {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         if self.purpose == Purpose::Heartbeat {
-            // A heartbeat is a single message: a call costs less than a stream.
-            return stream_append_sequential(self, input, option);
+            return Box::pin(heartbeat::send(self, input));
         }
         Box::pin(stream::append(self, input))
     }

@@ -44,7 +44,7 @@ pub struct UnknownPeer(pub NodeId);
 /// reached again, within one election.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// Between two HTTP/2 pings, also on a connection without calls.
+    /// Between two HTTP/2 pings, while a call waits for its answer.
     pub ping_every: Duration,
     /// For a ping's answer.
     pub ping_answer: Duration,
@@ -62,16 +62,16 @@ pub(super) struct Patience {
 /// being gone: never given up sooner than this.
 const STREAM_PATIENCE_MIN: Duration = Duration::from_secs(1);
 
-/// Between two pings and for an answer while a snapshot is on its way: a ping waits behind what fills a
-/// slow link.
-const SNAPSHOT_PINGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+/// Between two pings and for an answer where pings are not what finds a peer gone: while a snapshot is on its way a ping
+/// waits behind what fills a slow link, and heartbeats tell by themselves.
+const PATIENT_PINGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 
 impl Patience {
     fn new(timing: &Timing) -> Self {
         let election = timing.election_max;
         Self {
             // Together less than a lease: so long may a connection to a cut-off peer last.
-            ping_every: timing.lease / 3,
+            ping_every: timing.lease / 2,
             ping_answer: timing.lease / 3,
             connect: election * 2 / 3,
             stream: (election * 4).max(STREAM_PATIENCE_MIN),
@@ -261,8 +261,9 @@ impl PeerPool {
             ..
         } = self.0.patience;
         let (ping_every, ping_answer) = match purpose {
-            Purpose::Snapshot => SNAPSHOT_PINGS,
-            _ => (ping_every, ping_answer),
+            // Heartbeats are answered or not; a ping would say nothing new.
+            Purpose::Snapshot | Purpose::Heartbeat => PATIENT_PINGS,
+            Purpose::Raft | Purpose::Control => (ping_every, ping_answer),
         };
         let tls = self.0.tls.client_config(&node.name);
         let scheme = if tls.is_some() { "https" } else { "http" };
