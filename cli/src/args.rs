@@ -66,7 +66,10 @@ impl Command {
     fn connects(&self) -> bool {
         matches!(
             self,
-            Command::Status { .. } | Command::Vip(_) | Command::Node(_)
+            Command::Status { .. }
+                | Command::Vip(_)
+                | Command::Node(_)
+                | Command::Fence(FenceCommand::Show)
         )
     }
 }
@@ -150,6 +153,9 @@ pub enum Command {
     /// Look after nodes
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look after the packet gate of this machine
+    #[command(subcommand)]
+    Fence(FenceCommand),
     /// Check a configuration file
     CheckConfig {
         /// The file
@@ -304,6 +310,18 @@ pub enum NodeCommand {
     Undrain {
         /// Its name or id
         node: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum FenceCommand {
+    /// Show what this machine's kernel fences: each address, its gate, lease and drops
+    Show,
+    /// Remove the addresses and the gate that a dead daemon left
+    Remove {
+        /// Also a gate whose addresses cannot be read: they must be gone from this machine
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -42,6 +42,17 @@ pub fn take_charge() -> Result<UnixListener, StartError> {
         .map_err(taken)
 }
 
+/// Has a daemon charge of this host's addresses? Only looks, and so never is in the way of one that starts.
+///
+/// # Errors
+/// The kernel's list of sockets cannot be read.
+pub fn in_charge() -> io::Result<bool> {
+    // Of the network namespace of this thread; an abstract name stands there with an `@` (proc_net(5)).
+    let sockets = std::fs::read_to_string("/proc/thread-self/net/unix")?;
+    let name = format!("@{CHARGE}");
+    Ok(sockets.lines().any(|line| line.ends_with(&name)))
+}
+
 /// What is wrong with the file's VIPs on this machine.
 fn judge_vips(
     config: &Config,
