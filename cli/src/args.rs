@@ -92,6 +92,7 @@ pub fn command() -> clap::Command {
         ("lab", ""),
         ("tls", "json"),
         ("check-config", "json"),
+        ("doctor", "json"),
     ] {
         command = command.mut_subcommand(name, |c| c.args(hidden(shown)));
     }
@@ -163,6 +164,12 @@ pub enum Command {
         /// Don't compare it with the network interfaces of this machine
         #[arg(long)]
         no_host: bool,
+    },
+    /// Look for what on this machine stands in Buoy's way, and say what to do about it
+    Doctor {
+        /// Look at it for this configuration
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Make certificates for mutual TLS
     #[command(subcommand)]

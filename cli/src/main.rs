@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod connect;
+mod doctor;
 mod error;
 mod fence;
 #[cfg(test)]
@@ -50,6 +51,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Status { watch } => talk(status::run(&cli.global, watch, out))?,
         Command::Vip(command) => talk(vip::run(&cli.global, command, out))?,
         Command::Node(command) => talk(node::run(&cli.global, command, out))?,
+        Command::Doctor { config } => talk(doctor::run(config.as_deref(), out))?,
         Command::Fence(command) => talk(fence::run(&cli.global, command, out))?,
     };
     Ok(verdict.code())

@@ -6,6 +6,7 @@ mod carrier;
 mod checks;
 pub mod config;
 mod daemon;
+pub mod doctor;
 mod faults;
 mod fencing;
 mod form;
