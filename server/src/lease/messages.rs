@@ -9,8 +9,8 @@ use buoy_core::{Epoch, NodeId, Session, VipName};
 use buoy_fence::gate::Gate;
 use tokio::sync::oneshot;
 
-/// What the lease thread asks of the rest of the daemon. At most one `Up` and one `Down` are under way
-/// per VIP and epoch, so the number of VIPs bounds the queue.
+/// What the lease thread asks of the rest of the daemon. Of the `Up` and the `Down`s of a VIP and epoch each is under
+/// way once at most, so the number of VIPs bounds the queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LeaseOut {
     /// The gate is open: add the addresses, announce them, notify.
@@ -22,7 +22,8 @@ pub enum LeaseOut {
         /// What to add.
         addresses: Vec<IpAddr>,
     },
-    /// The gate is shut: remove the addresses, then say [`LeaseIn::Lowered`].
+    /// The gate is shut: remove the addresses, then say [`LeaseIn::Lowered`]. Said again where addresses were kept
+    /// that nobody claims: then none may be.
     Down {
         /// Which VIP.
         vip: VipName,
@@ -30,6 +31,8 @@ pub enum LeaseOut {
         epoch: Epoch,
         /// What to remove.
         addresses: Vec<IpAddr>,
+        /// This node may have the VIP again, under a newer epoch: what that has unchanged can stay behind the gate.
+        again: bool,
         /// Why.
         reason: String,
     },
@@ -61,12 +64,14 @@ pub enum LeaseOut {
 pub enum LeaseIn {
     /// The applied state assigns this to us.
     Applied(HolderView),
-    /// The addresses of a VIP that went down are gone.
+    /// The addresses of a VIP that went down are gone, but for those that are kept.
     Lowered {
         /// Which VIP.
         vip: VipName,
         /// Which epoch.
         epoch: Epoch,
+        /// Still there, behind the shut gate, for the newer epoch that is applied here.
+        kept: Vec<IpAddr>,
     },
     /// A VIP cannot be held here.
     GiveUp {

@@ -200,6 +200,7 @@ async fn a_vip_comes_up_moves_and_every_node_is_heard() {
         .send(LeaseIn::Lowered {
             vip: vip.clone(),
             epoch: Epoch(5),
+            kept: vec![],
         })
         .unwrap();
     expect_up(&mut nodes, 1).await;

@@ -115,12 +115,28 @@ impl Driver {
             self.shared.lost.fetch_add(1, Relaxed);
         }
         self.held_changed = true;
+        let again = self.may_have_again(&addresses, &reason);
         self.tell(LeaseOut::Down {
             vip,
             epoch,
             addresses,
+            again,
             reason: reason.to_string(),
         });
+    }
+
+    /// May a VIP that went down have a newer epoch at this node? So it is where this node's log gives it an address of
+    /// it, also if only under the epoch that a voter denied: the entry that the voter knows of is then on its way. Without
+    /// the packet gate nothing may stay on an interface.
+    fn may_have_again(&self, addresses: &[IpAddr], reason: &DownReason) -> bool {
+        let decided = matches!(reason, DownReason::Unassigned | DownReason::Denied { .. });
+        let log = self.log_view.load();
+        let assigned = |a: &IpAddr| {
+            log.assigned
+                .get(a)
+                .is_some_and(|(node, _)| *node == self.me)
+        };
+        decided && self.valve.drops_packets() && addresses.iter().any(assigned)
     }
 
     /// Shuts the gate over the addresses of a VIP; returns only when they are shut.
@@ -161,6 +177,7 @@ impl Driver {
             let claim = Held {
                 phase: status.phase,
                 addresses: status.addresses.to_vec(),
+                inherits: status.inherits,
                 slot,
             };
             held.insert((status.vip.clone(), status.epoch), claim);
