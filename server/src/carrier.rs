@@ -5,9 +5,11 @@ mod edits;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_core::effects::{Change, Effect, Event, Phase, Steps};
 use buoy_core::spec::VipSpec;
+use buoy_core::spec::timing::Timing;
 use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
 use buoy_fence::announce::{Announcer, Target};
@@ -36,6 +38,8 @@ pub struct Carrier {
     pub links: Links,
     /// Interfaces that carry the packet gate.
     pub gated: Gated,
+    /// How long an edit may take to be applied here rests on these.
+    pub timing: Timing,
     /// What each epoch is.
     pub specs: Specs,
     /// Tells the cluster.
@@ -160,7 +164,15 @@ impl Carrier {
                 Effect::Add(addresses) => add.push((key.clone(), addresses.clone())),
                 Effect::Announce(_) => announce.push(key.clone()),
                 Effect::StopAnnouncing(addresses) => quiet.extend(addresses.iter().copied()),
-                Effect::Decide => vips.ask(key),
+                Effect::Decide(again) => {
+                    let Timing {
+                        lease,
+                        raft_heartbeat,
+                        ..
+                    } = self.timing;
+                    let until = boottime() + again.patience(lease, raft_heartbeat);
+                    vips.undecided.insert(key.clone(), until);
+                }
                 Effect::Remove(addresses) => remove.push((key.clone(), addresses.clone())),
                 // Said below, after the kernel's part.
                 Effect::GiveUp { .. } | Effect::Lowered { .. } | Effect::Notify(_) => {}
@@ -286,7 +298,7 @@ impl Carrier {
             Effect::Add(_)
             | Effect::Announce(_)
             | Effect::StopAnnouncing(_)
-            | Effect::Decide
+            | Effect::Decide(_)
             | Effect::Remove(_) => {}
         }
     }
@@ -311,7 +323,7 @@ impl Carrier {
 
     /// Writes the longest promise down beside everything else: a slow disk must not hold up a VIP
     /// that goes down.
-    fn raise_max(&self, length: std::time::Duration) {
+    fn raise_max(&self, length: Duration) {
         let (meta, lease) = (self.meta.clone(), self.lease.clone());
         tokio::spawn(async move {
             match meta.raise_max_promise(length).await {

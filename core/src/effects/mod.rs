@@ -25,24 +25,21 @@
 //! - Effects are carried out in order. [`Effect::Remove`] may follow while [`Effect::Add`] is still under
 //!   way: the driver lets the removal win, whatever of the addition is done later.
 //! - The machine has no deadline of its own: every step waits for the one before. The driver answers
-//!   [`Effect::Decide`] within [`DECIDE_WITHIN`], whatever it knows by then.
+//!   [`Effect::Decide`] in time ([`Again::patience`]), whatever it knows by then.
 
+mod again;
 mod unchanged;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::time::Mono;
 
+pub use again::Again;
 pub use unchanged::unchanged;
 
 #[cfg(test)]
 mod tests;
-
-/// An address is behind a shut gate for so long at most until it is decided whether it stays. A node that applies
-/// entries at all has applied by then what its log, or a voter that denied the lease, knows of.
-pub const DECIDE_WITHIN: Duration = Duration::from_millis(100);
 
 /// What happens to a VIP under one epoch.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,8 +53,8 @@ pub enum Event {
     },
     /// The gate is shut.
     Shut {
-        /// The VIP may have a newer epoch at this very node.
-        again: bool,
+        /// May the VIP have a newer epoch at this very node?
+        again: Again,
     },
     /// [`Effect::Decide`] is done.
     Decided {
@@ -84,7 +81,7 @@ pub enum Effect {
     /// Tell the neighbours nothing more.
     StopAnnouncing(Vec<IpAddr>),
     /// Find out which addresses the newer epoch has [`unchanged`], then say [`Event::Decided`].
-    Decide,
+    Decide(Again),
     /// Remove the addresses (those that are there), then say [`Event::Removed`].
     Remove(Vec<IpAddr>),
     /// Nothing of the VIP is left here but what is kept: the lease thread may release it.
@@ -164,11 +161,11 @@ impl Steps {
             },
             (Phase::Up, Event::Shut { again }) => {
                 effects.push(Effect::StopAnnouncing(self.addresses.clone()));
-                if again {
-                    self.enter(now, Phase::Deciding);
-                    effects.push(Effect::Decide);
-                } else {
+                if again == Again::No {
                     self.remove(now, effects);
+                } else {
+                    self.enter(now, Phase::Deciding);
+                    effects.push(Effect::Decide(again));
                 }
             }
             // Of these it is not known which addresses are there.

@@ -14,8 +14,10 @@ const PHASES: [Phase; 7] = [
     Phase::Removing,
     Phase::Down,
 ];
-const SHUT: Event = Event::Shut { again: false };
-const SHUT_AGAIN: Event = Event::Shut { again: true };
+const SHUT: Event = Event::Shut { again: Again::No };
+const SHUT_AGAIN: Event = Event::Shut {
+    again: Again::Logged,
+};
 
 fn addresses() -> Vec<IpAddr> {
     (1..=3)
@@ -76,13 +78,13 @@ fn expected(phase: Phase, event: &Event) -> Option<(Phase, Vec<Effect>)> {
             1 => given_up("address 192.0.2.2 was not added: no buffer space"),
             _ => given_up("address 192.0.2.1 was not added: no buffer space (nor were 2 more)"),
         },
-        (Phase::Up, Event::Shut { again: false }) => (
+        (Phase::Up, Event::Shut { again: Again::No }) => (
             Phase::Removing,
             vec![Effect::StopAnnouncing(all.clone()), Effect::Remove(all)],
         ),
-        (Phase::Up, Event::Shut { again: true }) => (
+        (Phase::Up, Event::Shut { again }) => (
             Phase::Deciding,
-            vec![Effect::StopAnnouncing(all), Effect::Decide],
+            vec![Effect::StopAnnouncing(all), Effect::Decide(*again)],
         ),
         (Phase::Shut | Phase::Adding | Phase::Failed, Event::Shut { .. }) => {
             (Phase::Removing, vec![Effect::Remove(all)])
@@ -157,7 +159,7 @@ impl Kernel {
                     assert!(!self.announced, "an address goes while it is announced");
                     self.present.retain(|a| !all.contains(a));
                 }
-                Effect::Decide => assert!(!self.open && !self.announced),
+                Effect::Decide(_) => assert!(!self.open && !self.announced),
                 Effect::Lowered { kept } => {
                     assert!(self.present.iter().eq(kept), "all that is left is kept");
                     assert!(!self.announced && !self.open);
@@ -213,7 +215,7 @@ fn explore(steps: &Steps, kernel: &Kernel, asked: &Asked, ends: &mut usize) {
         let mut effects = Vec::new();
         s.handle(Mono(1), event, &mut effects);
         asked.add |= effects.iter().any(|e| matches!(e, Effect::Add(_)));
-        asked.decide |= effects.contains(&Effect::Decide);
+        asked.decide |= effects.iter().any(|e| matches!(e, Effect::Decide(_)));
         asked.remove |= effects.iter().any(|e| matches!(e, Effect::Remove(_)));
         k.carry_out(&effects);
         explore(&s, &k, &asked, ends);

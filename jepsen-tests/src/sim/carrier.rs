@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use buoy_core::effects::{DECIDE_WITHIN, Effect, Event as StepEvent, Steps};
+use buoy_core::effects::{Effect, Event as StepEvent, Steps};
 use buoy_core::{Epoch, VipName};
 
 use super::clock::{MS, True};
 use super::config::Bug;
 use super::node::Input;
-use super::{Event, Sim};
+use super::{Event, HEARTBEAT, Sim};
 
 /// A VIP under one epoch.
 pub type Key = (VipName, Epoch);
@@ -54,12 +55,14 @@ impl Sim {
                     node.announced.retain(|a| !addresses.contains(a));
                 }
                 Effect::GiveUp { .. } => self.later(n, Input::GiveUp(key.0.clone(), key.1)),
-                Effect::Decide => {
+                Effect::Decide(again) => {
                     let generation = self.nodes[n].generation;
-                    if let Some(p) = self.nodes[n].process.as_mut() {
-                        p.undecided.insert(key.clone());
-                    }
-                    let at = self.now + DECIDE_WITHIN.as_nanos() as True;
+                    let Some(p) = self.nodes[n].process.as_mut() else {
+                        return;
+                    };
+                    p.undecided.insert(key.clone());
+                    let patience = again.patience(p.lease, Duration::from_nanos(HEARTBEAT));
+                    let at = self.now + patience.as_nanos() as True;
                     let over = Event::DecideAtLast {
                         n,
                         generation,

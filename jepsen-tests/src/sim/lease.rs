@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use buoy_core::effects::Event as StepEvent;
-use buoy_core::lease::holder::DownReason;
+use buoy_core::effects::{Again, Event as StepEvent};
 use buoy_core::lease::{
     Answer, HolderEffect, HolderEvent, LogView, Renew, VoterEffect, VoterEvent,
 };
@@ -333,7 +332,11 @@ impl Sim {
                 reason,
             } => {
                 self.stats.shuts += 1;
-                let again = self.may_have_again(n, &addresses, &reason);
+                let Some(p) = self.nodes[n].process.as_ref() else {
+                    return;
+                };
+                let log = &p.published;
+                let again = Again::of(log, p.session.node, epoch, &addresses, &reason);
                 let shut = Input::Shut((vip.clone(), epoch), addresses, again);
                 if self.cfg.bug == Some(Bug::ReleasedBeforeShut) {
                     let generation = self.nodes[n].generation;
@@ -361,19 +364,6 @@ impl Sim {
                 p.gave_up.insert(vip, bugs::true_epoch(epoch));
             }
         }
-    }
-
-    /// May the node have a VIP that went down again, under a newer epoch?
-    fn may_have_again(&self, n: usize, addresses: &[IpAddr], reason: &DownReason) -> bool {
-        let Some(p) = self.nodes[n].process.as_ref() else {
-            return false;
-        };
-        let here = |a: &IpAddr| {
-            let assigned = p.published.assigned.get(a);
-            assigned.is_some_and(|(node, _)| *node == p.session.node)
-        };
-        let decided = matches!(reason, DownReason::Unassigned | DownReason::Denied { .. });
-        decided && addresses.iter().any(here)
     }
 
     /// Lets addresses follow a slot of the gate.

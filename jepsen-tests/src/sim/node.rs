@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buoy_core::effects::Steps;
+use buoy_core::effects::{Again, Steps};
 use buoy_core::lease::{
     Holder, HolderEffect, HolderParams, HolderView, LogView, Renew, Voter, VoterEffect,
 };
@@ -139,7 +139,7 @@ pub enum Input {
     /// Entries were applied; with the true membership.
     Applied(HolderView, Membership),
     /// The gate is to be shut for these; whether the node may have the VIP again.
-    Shut(Key, Vec<IpAddr>, bool),
+    Shut(Key, Vec<IpAddr>, Again),
     /// A VIP that was shut is lowered, but for these addresses.
     Lowered(VipName, Epoch, Vec<IpAddr>),
     /// A VIP cannot be held.

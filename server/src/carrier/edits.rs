@@ -3,21 +3,13 @@
 use std::cell::LazyCell;
 use std::net::IpAddr;
 
-use buoy_core::effects::{DECIDE_WITHIN, Event, unchanged};
+use buoy_core::effects::{Event, unchanged};
 use buoy_fence::clock::boottime;
 use buoy_fence::link::Snapshot;
 use tracing::{debug, error};
 
 use super::{Carrier, Due, Key, Underway};
 use crate::applied::Assigned;
-
-impl Underway {
-    /// The next epoch of a VIP has to be waited for.
-    pub(super) fn ask(&mut self, key: &Key) {
-        let until = boottime() + DECIDE_WITHIN;
-        self.undecided.insert(key.clone(), until);
-    }
-}
 
 impl Carrier {
     /// Decides what stays of the VIPs that wait for that: as soon as the applied state says which epoch comes next, or

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use buoy_core::effects::Again;
 use buoy_core::lease::holder::HolderView;
 use buoy_core::{Epoch, NodeId, Session, VipName};
 use buoy_fence::gate::Gate;
@@ -31,8 +32,8 @@ pub enum LeaseOut {
         epoch: Epoch,
         /// What to remove.
         addresses: Vec<IpAddr>,
-        /// This node may have the VIP again, under a newer epoch: what that has unchanged can stay behind the gate.
-        again: bool,
+        /// Whether this node may have the VIP again: what the newer epoch has unchanged can stay behind the gate.
+        again: Again,
         /// Why.
         reason: String,
     },

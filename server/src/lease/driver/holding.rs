@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use buoy_core::effects::Again;
 use buoy_core::lease::holder::{DownReason, HolderEffect, HolderEvent};
 use buoy_core::{Epoch, VipName};
 use buoy_fence::clock::boottime;
@@ -115,7 +116,7 @@ impl Driver {
             self.shared.lost.fetch_add(1, Relaxed);
         }
         self.held_changed = true;
-        let again = self.may_have_again(&addresses, &reason);
+        let again = self.again(epoch, &addresses, &reason);
         self.tell(LeaseOut::Down {
             vip,
             epoch,
@@ -125,18 +126,13 @@ impl Driver {
         });
     }
 
-    /// May a VIP that went down have a newer epoch at this node? So it is where this node's log gives it an address of
-    /// it, also if only under the epoch that a voter denied: the entry that the voter knows of is then on its way. Without
-    /// the packet gate nothing may stay on an interface.
-    fn may_have_again(&self, addresses: &[IpAddr], reason: &DownReason) -> bool {
-        let decided = matches!(reason, DownReason::Unassigned | DownReason::Denied { .. });
-        let log = self.log_view.load();
-        let assigned = |a: &IpAddr| {
-            log.assigned
-                .get(a)
-                .is_some_and(|(node, _)| *node == self.me)
-        };
-        decided && self.valve.drops_packets() && addresses.iter().any(assigned)
+    /// May a VIP that went down have a newer epoch at this node? Without the packet gate that makes no difference:
+    /// nothing may stay on an interface.
+    fn again(&self, epoch: Epoch, addresses: &[IpAddr], reason: &DownReason) -> Again {
+        match self.valve.drops_packets() {
+            true => Again::of(&self.log_view.load(), self.me, epoch, addresses, reason),
+            false => Again::No,
+        }
     }
 
     /// Shuts the gate over the addresses of a VIP; returns only when they are shut.
