@@ -1,5 +1,6 @@
 //! A cluster of real daemons on a network of its own, and what can be done to it and asked of it.
 
+mod notices;
 mod seen;
 
 use std::net::IpAddr;
