@@ -11,13 +11,13 @@ use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
 use buoy_fence::announce::{Announcer, Target};
 use buoy_fence::clock::boottime;
 use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
-use buoy_storage::Meta;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::{debug, error, info, warn};
 
 use crate::applied::Specs;
 use crate::guardian::Refusals;
 use crate::lease::{LeaseIn, LeaseOut};
+use crate::longest::LongestPromise;
 use crate::reporter::Reporter;
 
 /// Messages handled together at most: many VIPs of one crashed node come up in one go.
@@ -37,8 +37,8 @@ pub struct Carrier {
     pub reporter: Reporter,
     /// VIPs that the kernel refused.
     pub refusals: Refusals,
-    /// Durable values.
-    pub meta: Meta,
+    /// Writes down what the voter may promise.
+    pub longest: LongestPromise,
     /// The lease thread.
     pub lease: UnboundedSender<LeaseIn>,
 }
@@ -268,28 +268,14 @@ impl Carrier {
                 });
             }
             LeaseOut::Unable { vip, reason } => self.refusals.note(&vip, reason, boottime()),
-            LeaseOut::RaiseMax(length) => self.raise_max(length),
+            LeaseOut::RaiseMax(length) => self.longest.raise(length),
+            LeaseOut::LowerMax(length) => self.longest.lower(length),
             LeaseOut::PeerRestarted(node) => {
                 debug!(%node, "peer was restarted: telling it again");
                 self.reporter.again();
             }
             LeaseOut::Up { .. } | LeaseOut::Down { .. } => {}
         }
-    }
-
-    /// Writes the longest promise down beside everything else: a slow disk must not hold up a VIP
-    /// that goes down.
-    fn raise_max(&self, length: std::time::Duration) {
-        let (meta, lease) = (self.meta.clone(), self.lease.clone());
-        tokio::spawn(async move {
-            match meta.raise_max_promise(length).await {
-                // The receiver is gone only when the daemon stops.
-                Ok(()) => drop(lease.send(LeaseIn::MaxRaised(length))),
-                Err(e) => {
-                    error!("this voter promises nothing: its longest promise is not on disk: {e}")
-                }
-            }
-        });
     }
 
     fn say(&self, message: LeaseIn) {

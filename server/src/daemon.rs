@@ -32,6 +32,7 @@ use crate::leader::Leader;
 use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
 use crate::lease_info::LeaseReader;
 use crate::logging::Log;
+use crate::longest::LongestPromise;
 use crate::peer::{Admission, PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
 use crate::signals::Hangup;
@@ -204,7 +205,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         specs: Specs::default(),
         reporter: reporter.clone(),
         refusals: guardian.refusals.clone(),
-        meta,
+        longest: LongestPromise::keep(meta, lease_in.clone()),
         lease: lease_in.clone(),
     };
     let parts = Parts {

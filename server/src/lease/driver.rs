@@ -248,6 +248,7 @@ impl Driver {
                 self.holder(HolderEvent::GiveUp { vip, epoch, reason });
             }
             LeaseIn::MaxRaised(length) => self.voter(VoterEvent::MaxRaised(length)),
+            LeaseIn::MaxLowered => self.voter(VoterEvent::MaxLowered),
             LeaseIn::Manage(addresses) => self.valve.manage(addresses, &self.holder.addresses()),
             LeaseIn::Stop => self.holder(HolderEvent::Stop),
             LeaseIn::Promises(reply) => {
@@ -349,6 +350,7 @@ impl Driver {
                 }
             }
             VoterEffect::RaiseMax(length) => self.tell(LeaseOut::RaiseMax(length)),
+            VoterEffect::LowerMax(length) => self.tell(LeaseOut::LowerMax(length)),
         }
     }
 

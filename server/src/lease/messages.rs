@@ -52,6 +52,9 @@ pub enum LeaseOut {
     /// Promises longer than ever before are asked for: write this down, then say
     /// [`LeaseIn::MaxRaised`].
     RaiseMax(Duration),
+    /// No promise is longer than this any more: write this down after all that was asked for before, then
+    /// say [`LeaseIn::MaxLowered`].
+    LowerMax(Duration),
     /// A peer runs a new daemon: it lost what it knew of us.
     PeerRestarted(NodeId),
 }
@@ -79,6 +82,8 @@ pub enum LeaseIn {
     },
     /// The longest promise is on disk.
     MaxRaised(Duration),
+    /// The disk is done with the last [`LeaseOut::LowerMax`], whatever came of it.
+    MaxLowered,
     /// Addresses that the gate must know (all VIPs of the cluster).
     Manage(Vec<IpAddr>),
     /// Go down on everything.
