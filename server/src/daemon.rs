@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::api::ApiContext;
+use crate::api::{self, ApiContext};
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
 use crate::config::{self, Config, Fence, WITHOUT_GATE};
@@ -365,6 +365,7 @@ impl Parts {
                 input: lease_in.clone(),
                 last: tokio::sync::Mutex::default(),
             }),
+            watchers: api::watcher_places(),
             version: VERSION.to_owned(),
             stopping,
         }

@@ -35,7 +35,11 @@ pub async fn run(
             out.text(&line(event))?;
         }
     }
-    watch::changes(node, name.into_iter().collect(), history.newest, out).await
+    let after = watch::Position {
+        revision: Some(history.newest),
+        history_id: Some(history.history_id),
+    };
+    watch::changes(node, name.into_iter().collect(), after, out).await
 }
 
 pub(super) fn render(events: &[Change]) -> String {

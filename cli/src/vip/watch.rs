@@ -12,33 +12,41 @@ use crate::json;
 use crate::output::Output;
 use crate::text::{lease, node_name, shown, table};
 
+/// Where a stream begins: after a revision of a history, or with the present state.
+#[derive(Clone, Copy, Default)]
+pub struct Position {
+    pub revision: Option<u64>,
+    pub history_id: Option<u64>,
+}
+
 /// All VIPs, then every change. Ends only with an error.
 pub async fn vips(node: &Node, out: &mut Output) -> Result<Verdict, Failure> {
-    follow(node, Vec::new(), None, true, out).await
+    follow(node, Vec::new(), Position::default(), true, out).await
 }
 
 /// Every change after a revision. Ends only with an error.
 pub async fn changes(
     node: &Node,
     vips: Vec<String>,
-    after: u64,
+    after: Position,
     out: &mut Output,
 ) -> Result<Verdict, Failure> {
-    follow(node, vips, Some(after), false, out).await
+    follow(node, vips, after, false, out).await
 }
 
 async fn follow(
     node: &Node,
     vips: Vec<String>,
-    mut after: Option<u64>,
+    mut after: Position,
     vip_events_only: bool,
     out: &mut Output,
 ) -> Result<Verdict, Failure> {
     loop {
         let request = WatchRequest {
-            after_revision: after,
+            after_revision: after.revision,
             vips: vips.clone(),
             consistency: Consistency::Local.into(),
+            history_id: after.history_id,
         };
         let mut stream = node.answer(node.ownership().watch(request)).await?;
         let mut snapshot: Vec<VipOwnership> = Vec::new();
@@ -78,7 +86,7 @@ async fn follow(
             "buoy: events were missed, beginning again: {}",
             shown(&restart.reason)
         );
-        after = None;
+        after = Position::default();
     }
 }
 
