@@ -89,6 +89,13 @@ impl Carrier {
                         addresses,
                         ..
                     } => ((vip, epoch), addresses, Event::Shut),
+                    LeaseOut::Ended(turn) => {
+                        // What was opened or shut before it is carried from now on.
+                        self.take_steps(&mut vips, &kind, &mut run).await;
+                        self.specs
+                            .forget_ended(turn, |key| vips.0.contains_key(key));
+                        continue;
+                    }
                     other => {
                         self.other(other);
                         continue;
@@ -274,7 +281,8 @@ impl Carrier {
                 debug!(%node, "peer was restarted: telling it again");
                 self.reporter.again();
             }
-            LeaseOut::Up { .. } | LeaseOut::Down { .. } => {}
+            // Taken care of in the order of steps.
+            LeaseOut::Up { .. } | LeaseOut::Down { .. } | LeaseOut::Ended(_) => {}
         }
     }
 

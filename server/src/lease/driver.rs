@@ -238,6 +238,10 @@ impl Driver {
         );
         match input {
             LeaseIn::Applied(view) => self.holder(HolderEvent::Applied(view)),
+            LeaseIn::Ended(turn) => {
+                self.tell(LeaseOut::Ended(turn));
+                self.settle();
+            }
             LeaseIn::Lowered { vip, epoch } => {
                 self.holder(HolderEvent::Lowered { vip, epoch });
                 if self.valve.has_unwanted() {

@@ -55,6 +55,8 @@ pub enum LeaseOut {
     /// No promise is longer than this any more: write this down after all that was asked for before, then
     /// say [`LeaseIn::MaxLowered`].
     LowerMax(Duration),
+    /// Everything that was asked for before [`LeaseIn::Ended`] of this turn has been said.
+    Ended(u64),
     /// A peer runs a new daemon: it lost what it knew of us.
     PeerRestarted(NodeId),
 }
@@ -64,6 +66,9 @@ pub enum LeaseOut {
 pub enum LeaseIn {
     /// The applied state assigns this to us.
     Applied(HolderView),
+    /// The view before this ended epochs: to be passed on behind all that was asked for until then, so that
+    /// nothing of theirs comes after it that was not on its way up or down already.
+    Ended(u64),
     /// The addresses of a VIP that went down are gone.
     Lowered {
         /// Which VIP.
