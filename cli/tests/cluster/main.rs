@@ -7,6 +7,7 @@ mod forming;
 mod hands;
 mod harness;
 mod lost_disk;
+mod prevote;
 mod reads;
 mod signals;
 mod takeover;
