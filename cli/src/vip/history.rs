@@ -35,10 +35,7 @@ pub async fn run(
             out.text(&line(event))?;
         }
     }
-    let after = watch::Position {
-        revision: Some(history.newest),
-        history_id: Some(history.history_id),
-    };
+    let after = watch::Position::after(&history);
     watch::changes(node, name.into_iter().collect(), after, out).await
 }
 

@@ -8,6 +8,7 @@ mod hands;
 mod harness;
 mod lost_disk;
 mod prevote;
+mod quarantine;
 mod reads;
 mod signals;
 mod takeover;
