@@ -64,11 +64,12 @@ pub async fn watch(
     view: impl Fn(&StatusResponse) -> Result<View, Failure>,
 ) -> Result<Verdict, Failure> {
     let mut last: Option<Value> = None;
-    let mut revision: Option<u64> = None;
+    let mut after = (None, None);
     loop {
         // Events make it fast, the clock notices what is no event (a silent node).
         let request = WatchRequest {
-            after_revision: revision,
+            after_revision: after.0,
+            history_id: after.1,
             consistency: Consistency::Local.into(),
             ..WatchRequest::default()
         };
@@ -86,7 +87,7 @@ pub async fn watch(
                 out.text(&format!("{}\n", now.text))?;
             }
             last = steady;
-            revision = Some(status.revision);
+            after = (Some(status.revision), Some(status.history_id));
             if !wait(&mut events, node).await? {
                 break;
             }

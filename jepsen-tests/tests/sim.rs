@@ -24,6 +24,7 @@ fn clean(seeds: std::ops::Range<u64>, cfg: &Config) -> Stats {
                 total.assigns += stats.assigns;
                 total.memberships += stats.memberships;
                 total.ends += stats.ends;
+                total.lowered += stats.lowered;
                 total.pauses += stats.pauses;
                 total.recovery_ms = total.recovery_ms.max(stats.recovery_ms);
             }
@@ -56,6 +57,7 @@ fn all_faults_at_once() {
         ("memberships", total.memberships),
         ("daemons that ended", total.ends),
         ("stopped daemons", total.pauses),
+        ("longest promises that were lowered", total.lowered),
     ] {
         assert!(count > 100, "only {count} {what} in 300 runs");
     }
@@ -138,10 +140,28 @@ fn a_longer_lease_waits_for_the_disks() {
     assert!(total.ends > 100, "voters were restarted");
     let planted = Config {
         bug: Some(Bug::PromisesBeforeDisk),
+        checked: vec![Invariant::S3],
         ..longer
     };
     let violation = sim::run(5_000, &planted).expect_err("the first seed shows it");
     assert_eq!(violation.invariant, Invariant::S3, "{violation}");
+}
+
+#[test]
+fn a_longest_promise_that_is_lowered_waits_for_the_disks_too() {
+    let shorter = directed(Scenario::ShorterLease);
+    let total = clean(6_000..6_040, &shorter);
+    assert!(total.ends > 100, "voters were restarted");
+    assert!(total.lowered > 100, "{total:?}");
+    for invariant in [Invariant::S3, Invariant::S6] {
+        let planted = Config {
+            bug: Some(Bug::UnorderedDisk),
+            checked: vec![invariant],
+            ..shorter.clone()
+        };
+        let first = (6_000..6_200).find_map(|seed| sim::run(seed, &planted).err());
+        assert!(first.is_some(), "{invariant:?} was not violated");
+    }
 }
 
 /// The planted bug must violate one of the invariants within so many seeds.

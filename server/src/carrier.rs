@@ -5,7 +5,6 @@ mod edits;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use buoy_core::effects::{Change, Effect, Event, Phase, Steps};
 use buoy_core::spec::VipSpec;
@@ -15,7 +14,6 @@ use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
 use buoy_fence::announce::{Announcer, Target};
 use buoy_fence::clock::boottime;
 use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
-use buoy_storage::Meta;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::{debug, error, info, warn};
 
@@ -23,6 +21,7 @@ use crate::applied::Specs;
 use crate::gated::Gated;
 use crate::guardian::{Refusals, until};
 use crate::lease::{LeaseIn, LeaseOut};
+use crate::longest::LongestPromise;
 use crate::reporter::Reporter;
 
 /// Messages handled together at most: many VIPs of one crashed node come up in one go.
@@ -46,8 +45,8 @@ pub struct Carrier {
     pub reporter: Reporter,
     /// VIPs that the kernel refused.
     pub refusals: Refusals,
-    /// Durable values.
-    pub meta: Meta,
+    /// Writes down what the voter may promise.
+    pub longest: LongestPromise,
     /// The lease thread.
     pub lease: UnboundedSender<LeaseIn>,
 }
@@ -119,6 +118,13 @@ impl Carrier {
                     again,
                     ..
                 } => ((vip, epoch), addresses, Event::Shut { again }),
+                LeaseOut::Ended(turn) => {
+                    // What was opened or shut before it is carried from now on.
+                    self.take_steps(vips, &kind, &mut run).await;
+                    self.specs
+                        .forget_ended(turn, |key| vips.steps.contains_key(key));
+                    continue;
+                }
                 other => {
                     self.other(other);
                     continue;
@@ -312,28 +318,15 @@ impl Carrier {
                 });
             }
             LeaseOut::Unable { vip, reason } => self.refusals.note(&vip, reason, boottime()),
-            LeaseOut::RaiseMax(length) => self.raise_max(length),
+            LeaseOut::RaiseMax(length) => self.longest.raise(length),
+            LeaseOut::LowerMax(length) => self.longest.lower(length),
             LeaseOut::PeerRestarted(node) => {
                 debug!(%node, "peer was restarted: telling it again");
                 self.reporter.again();
             }
-            LeaseOut::Up { .. } | LeaseOut::Down { .. } => {}
+            // Taken care of in the order of steps.
+            LeaseOut::Up { .. } | LeaseOut::Down { .. } | LeaseOut::Ended(_) => {}
         }
-    }
-
-    /// Writes the longest promise down beside everything else: a slow disk must not hold up a VIP
-    /// that goes down.
-    fn raise_max(&self, length: Duration) {
-        let (meta, lease) = (self.meta.clone(), self.lease.clone());
-        tokio::spawn(async move {
-            match meta.raise_max_promise(length).await {
-                // The receiver is gone only when the daemon stops.
-                Ok(()) => drop(lease.send(LeaseIn::MaxRaised(length))),
-                Err(e) => {
-                    error!("this voter promises nothing: its longest promise is not on disk: {e}")
-                }
-            }
-        });
     }
 
     fn say(&self, message: LeaseIn) {

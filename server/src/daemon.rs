@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::api::ApiContext;
+use crate::api::{self, ApiContext};
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
 use crate::config::{self, Config, Fence, WITHOUT_GATE};
@@ -32,6 +32,7 @@ use crate::leader::Leader;
 use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
 use crate::lease_info::LeaseReader;
 use crate::logging::Log;
+use crate::longest::LongestPromise;
 use crate::peer::{Admission, PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
 use crate::signals::Hangup;
@@ -206,7 +207,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         specs: Specs::default(),
         reporter: reporter.clone(),
         refusals: guardian.refusals.clone(),
-        meta,
+        longest: LongestPromise::keep(meta, lease_in.clone()),
         lease: lease_in.clone(),
     };
     let parts = Parts {
@@ -366,6 +367,7 @@ impl Parts {
                 input: lease_in.clone(),
                 last: tokio::sync::Mutex::default(),
             }),
+            watchers: api::watcher_places(),
             version: VERSION.to_owned(),
             stopping,
         }

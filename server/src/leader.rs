@@ -12,7 +12,7 @@ use buoy_fence::clock::boottime;
 use buoy_storage::{Raft, StateReader};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::health::HealthKeeper;
 
@@ -107,8 +107,7 @@ impl Leader {
             return (None, Some(now + WHILE_APPLYING));
         }
         if !state.bootstrapped {
-            let (nodes, vips) = (self.nodes.clone(), self.vips.clone());
-            return (Some(Command::Bootstrap { nodes, vips }), None);
+            return (self.bootstrap(), None);
         }
         let judge_at = self.health.may_judge_at();
         if now < judge_at {
@@ -129,6 +128,24 @@ impl Leader {
             (!moves.is_empty()).then_some(Command::Assign(moves)),
             recheck_at,
         )
+    }
+
+    /// The first command of a cluster; none while the system has no random number for its history.
+    fn bootstrap(&self) -> Option<Command> {
+        let history_id = match getrandom::u64() {
+            Ok(id) => id.max(1),
+            Err(e) => {
+                error!(
+                    "the cluster is not formed yet: the system gives no random number to name its history by: {e}"
+                );
+                return None;
+            }
+        };
+        Some(Command::Bootstrap {
+            history_id,
+            nodes: self.nodes.clone(),
+            vips: self.vips.clone(),
+        })
     }
 
     /// Says what was moved. Only what a quorum has taken: a leader that is cut off tries again and again.

@@ -19,6 +19,7 @@ pub mod lease;
 mod lease_info;
 mod listen;
 mod logging;
+mod longest;
 pub mod peer;
 pub mod precheck;
 mod reporter;

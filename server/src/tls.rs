@@ -5,6 +5,7 @@ mod unverified;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use buoy_core::NodeName;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -18,6 +19,9 @@ use certificate::Files;
 
 /// Application protocol of the lease connections: anything else on the QUIC port is refused.
 pub const LEASE_ALPN: &[u8] = b"buoy-lease/1";
+
+/// Longest time for a TLS handshake: who connects and says nothing must not hold a connection for ever.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Why the certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +196,8 @@ impl Tls {
         let config = ServerTlsConfig::new()
             .identity(Identity::from_pem(&pem.cert, &pem.key))
             .client_ca_root(Certificate::from_pem(&pem.ca))
-            .client_auth_optional(false);
+            .client_auth_optional(false)
+            .timeout(HANDSHAKE);
         Some(config)
     }
 

@@ -13,7 +13,7 @@ use crate::writer::Writer;
 /// Durable small values; clones share them.
 #[derive(Clone)]
 pub struct Meta {
-    /// What the disk says. Written with `order` held.
+    /// The disk says no less than this. Written with `order` held.
     durable: Arc<watch::Sender<Duration>>,
     /// One change at a time, so that a smaller length never overtakes a larger one.
     order: Arc<Mutex<Writer>>,
@@ -27,7 +27,7 @@ impl Meta {
         }
     }
 
-    /// The longest promise that this voter may ever have given, as it stands on disk: so long must it
+    /// The longest promise that this voter may have given, as it stands on disk: so long must it
     /// promise nothing after a start (`docs/leases.md`, quarantine). Zero: it has never promised.
     pub fn max_promise(&self) -> Duration {
         *self.durable.borrow()
@@ -56,17 +56,19 @@ impl Meta {
         Ok(())
     }
 
-    /// Lowers [`Meta::max_promise`] to `length`. Only for a voter that has just been through the quarantine
-    /// of the old length and has promised nothing longer than `length` since it started: then no promise of
-    /// the old length can be alive. A length that is not smaller changes nothing.
+    /// Lowers [`Meta::max_promise`] to `length`. Only for a voter that has been through the quarantine
+    /// of the old length, and none of whose promises lasts longer than `length` from now on: then a
+    /// quarantine of `length` outlasts each. A length that is not smaller changes nothing. After an error the disk
+    /// may say either, and the shorter length is taken for what it says.
     pub async fn lower_max_promise_after_quarantine(&self, length: Duration) -> io::Result<()> {
         let writer = self.order.lock().await;
         if length >= self.max_promise() {
             return Ok(());
         }
-        writer.durable(change(length)?).await?;
+        let change = change(length)?;
+        // First: a raise to what the disk said before must not be taken for done if this fails half-way.
         self.durable.send_replace(length);
-        Ok(())
+        writer.durable(change).await
     }
 }
 

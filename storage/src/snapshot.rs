@@ -5,6 +5,9 @@
 //!  16  postcard of (SnapshotMeta, core State)
 //! ```
 //!
+//! Format 1 ends before the last field of the state, the id of its history, and is written where that is 0:
+//! nodes that know no other can still take it.
+//!
 //! The same bytes lie in the file and travel to other nodes, so that a receiver checks what the disk of
 //! the sender held. A file is written under another name, synced, and renamed; the one before it is
 //! removed only then. Leftovers of an interrupted write are removed at open.
@@ -20,8 +23,13 @@ use crate::dir::{sync_dir, write_durably};
 use crate::error::OpenError;
 use crate::types::{MAX_SNAPSHOT_BYTES, Snapshot, SnapshotData, SnapshotMeta};
 
-/// Format of snapshots that this version writes, and the newest that it reads.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+/// The newest format of snapshots that this version writes and reads.
+pub const SNAPSHOT_FORMAT: u32 = 2;
+
+/// The format of a history without an id.
+const WITHOUT_ID: u32 = 1;
+/// How postcard writes the id 0 at the end of the state.
+const NO_ID: u8 = 0;
 
 const MAGIC: &[u8; 8] = b"BUOYSNAP";
 const HEADER_BYTES: usize = 16;
@@ -56,9 +64,14 @@ pub(crate) fn encode(meta: &SnapshotMeta, state: &State) -> Result<SnapshotData,
     if bytes.len() > MAX_SNAPSHOT_BYTES {
         return Err(SnapshotError::TooLarge(bytes.len()));
     }
+    let mut format = SNAPSHOT_FORMAT;
+    if state.history_id == 0 {
+        bytes.pop();
+        format = WITHOUT_ID;
+    }
     let crc = crc32fast::hash(&bytes[HEADER_BYTES..]);
     bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());
+    bytes[8..12].copy_from_slice(&format.to_le_bytes());
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     Ok(bytes.into())
 }
@@ -82,6 +95,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(SnapshotMeta, State), SnapshotErro
     }
     if word(12) != crc32fast::hash(body) {
         return Err(SnapshotError::Checksum);
+    }
+    if word(8) == WITHOUT_ID {
+        return Ok(postcard::from_bytes(&[body, &[NO_ID]].concat())?);
     }
     Ok(postcard::from_bytes(body)?)
 }
@@ -202,4 +218,65 @@ fn load(path: &Path) -> Result<(SnapshotMeta, State), OpenError> {
         },
         other => OpenError::damaged(path, other.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use buoy_core::NodeId;
+    use buoy_core::spec::NodeSpec;
+    use buoy_core::state::{Command, Entry};
+
+    use super::*;
+
+    /// An entry of a log, and the snapshot after it was applied at index 5, both without a history id.
+    const ENTRY: [u8; 16] = [7, 0, 1, 1, 2, 110, 49, 0, 192, 0, 2, 1, 232, 57, 0, 0];
+    const SNAPSHOT: [u8; 91] = [
+        66, 85, 79, 89, 83, 78, 65, 80, 1, 0, 0, 0, 39, 93, 59, 155, 0, 0, 0, 0, 0, 5, 1, 0, 1, 1,
+        1, 2, 110, 49, 0, 192, 0, 2, 1, 232, 57, 0, 0, 0, 0, 0, 0, 0, 1, 1, 5, 7, 7, 0, 1, 2, 110,
+        49, 0, 0, 0, 0, 31, 100, 101, 99, 108, 97, 114, 101, 100, 58, 32, 49, 57, 50, 46, 48, 46,
+        50, 46, 49, 58, 55, 52, 48, 48, 32, 77, 101, 109, 98, 101, 114, 1,
+    ];
+
+    fn formed(command: Command) -> State {
+        let mut state = State::default();
+        let entry = Entry {
+            at_unix_ms: 7,
+            command,
+        };
+        assert_eq!(state.apply(5, &entry).rejected, None);
+        state
+    }
+
+    fn nodes() -> Vec<NodeSpec> {
+        vec![NodeSpec {
+            id: NodeId(1),
+            name: "n1".parse().unwrap(),
+            address: "192.0.2.1:7400".parse().unwrap(),
+            role: Default::default(),
+        }]
+    }
+
+    #[test]
+    fn a_history_without_an_id_is_read_and_written_as_before() {
+        let entry: Entry = postcard::from_bytes(&ENTRY).unwrap();
+        let state = formed(entry.command);
+        assert_eq!((state.history_id, state.nodes.len()), (0, 1));
+        let (meta, found) = decode(&SNAPSHOT).unwrap();
+        assert_eq!(found, state);
+        assert_eq!(*encode(&meta, &state).unwrap(), SNAPSHOT);
+    }
+
+    #[test]
+    fn the_id_of_a_history_is_in_its_snapshots() {
+        let state = formed(Command::Bootstrap {
+            history_id: u64::MAX - 7,
+            nodes: nodes(),
+            vips: vec![],
+        });
+        assert_eq!(state.history_id, u64::MAX - 7);
+        let bytes = encode(&SnapshotMeta::default(), &state).unwrap();
+        assert_eq!(bytes[8..12], SNAPSHOT_FORMAT.to_le_bytes());
+        assert_eq!(decode(&bytes).unwrap().1, state);
+        assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    }
 }

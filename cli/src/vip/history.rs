@@ -35,7 +35,8 @@ pub async fn run(
             out.text(&line(event))?;
         }
     }
-    watch::changes(node, name.into_iter().collect(), history.newest, out).await
+    let after = watch::Position::after(&history);
+    watch::changes(node, name.into_iter().collect(), after, out).await
 }
 
 pub(super) fn render(events: &[Change]) -> String {

@@ -1,7 +1,7 @@
 //! Streams of ownership: the present state and every change after it, without a gap.
 
 use buoy_proto::v1::watch_response::Event;
-use buoy_proto::v1::{Consistency, VipOwnership, WatchRequest};
+use buoy_proto::v1::{Consistency, HistoryResponse, VipOwnership, WatchRequest};
 use serde_json::json;
 use tokio_stream::StreamExt;
 
@@ -12,34 +12,56 @@ use crate::json;
 use crate::output::Output;
 use crate::text::{lease, node_name, shown, table};
 
+/// Where a stream begins: after a revision of a history, or with the present state.
+#[derive(Clone, Copy, Default)]
+pub struct Position {
+    pub revision: Option<u64>,
+    pub history_id: Option<u64>,
+}
+
+impl Position {
+    /// After the newest event of an answer.
+    pub fn after(history: &HistoryResponse) -> Self {
+        Self {
+            revision: Some(history.newest),
+            history_id: Some(history.history_id),
+        }
+    }
+
+    fn request(self, vips: &[String]) -> WatchRequest {
+        WatchRequest {
+            after_revision: self.revision,
+            vips: vips.to_vec(),
+            consistency: Consistency::Local.into(),
+            history_id: self.history_id,
+        }
+    }
+}
+
 /// All VIPs, then every change. Ends only with an error.
 pub async fn vips(node: &Node, out: &mut Output) -> Result<Verdict, Failure> {
-    follow(node, Vec::new(), None, true, out).await
+    follow(node, Vec::new(), Position::default(), true, out).await
 }
 
 /// Every change after a revision. Ends only with an error.
 pub async fn changes(
     node: &Node,
     vips: Vec<String>,
-    after: u64,
+    after: Position,
     out: &mut Output,
 ) -> Result<Verdict, Failure> {
-    follow(node, vips, Some(after), false, out).await
+    follow(node, vips, after, false, out).await
 }
 
 async fn follow(
     node: &Node,
     vips: Vec<String>,
-    mut after: Option<u64>,
+    mut after: Position,
     vip_events_only: bool,
     out: &mut Output,
 ) -> Result<Verdict, Failure> {
     loop {
-        let request = WatchRequest {
-            after_revision: after,
-            vips: vips.clone(),
-            consistency: Consistency::Local.into(),
-        };
+        let request = after.request(&vips);
         let mut stream = node.answer(node.ownership().watch(request)).await?;
         let mut snapshot: Vec<VipOwnership> = Vec::new();
         let restart = loop {
@@ -78,7 +100,7 @@ async fn follow(
             "buoy: events were missed, beginning again: {}",
             shown(&restart.reason)
         );
-        after = None;
+        after = Position::default();
     }
 }
 
@@ -100,4 +122,28 @@ fn show_snapshot(vips: &[VipOwnership], revision: u64, out: &mut Output) -> Resu
         &["VIP", "OWNER", "LEASE", "EPOCH", "ADDRESSES"],
         rows.collect(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_is_gone_on_with_from_where_it_ended() {
+        let history = HistoryResponse {
+            newest: 12,
+            history_id: 77,
+            ..HistoryResponse::default()
+        };
+        let request = Position::after(&history).request(&["web".to_owned()]);
+        assert_eq!(request.after_revision, Some(12));
+        assert_eq!(
+            request.history_id,
+            Some(77),
+            "or another history is not noticed"
+        );
+        assert_eq!(request.vips, ["web"]);
+        let anew = Position::default().request(&[]);
+        assert_eq!((anew.after_revision, anew.history_id), (None, None));
+    }
 }

@@ -8,6 +8,8 @@ mod forming;
 mod hands;
 mod harness;
 mod lost_disk;
+mod prevote;
+mod quarantine;
 mod reads;
 mod signals;
 mod takeover;

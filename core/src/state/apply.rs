@@ -65,7 +65,12 @@ impl Change<'_> {
 
     fn command(&mut self, command: &Command) -> Result<(), Rejection> {
         match command {
-            Command::Bootstrap { nodes, vips } => self.bootstrap(nodes, vips),
+            Command::Bootstrap {
+                history_id,
+                nodes,
+                vips,
+            } => self.bootstrap(*history_id, nodes, vips),
+            Command::BootstrapWithoutId { nodes, vips } => self.bootstrap(0, nodes, vips),
             Command::PutVip(spec) => self.put_vip(spec),
             Command::DeleteVip(name) => self.delete_vip(name),
             Command::PutNode(spec) => self.put_node(spec),

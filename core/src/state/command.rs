@@ -33,11 +33,12 @@ pub struct Move {
     pub pin: Option<bool>,
 }
 
-/// A command.
+/// A command. Logs hold the position of a variant, and its fields in order: what is there stays, and new
+/// variants come last.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Command {
-    /// Nodes and VIPs of the first configuration; ignored when the state has been bootstrapped.
-    Bootstrap {
+    /// As [`Command::Bootstrap`], for a history without an id. Only read, from logs that hold it.
+    BootstrapWithoutId {
         /// All nodes.
         nodes: Vec<NodeSpec>,
         /// Initial VIPs.
@@ -70,6 +71,15 @@ pub enum Command {
         /// What was seen.
         evidence: Option<String>,
     },
+    /// Nodes and VIPs of the first configuration; ignored when the state has been bootstrapped.
+    Bootstrap {
+        /// Random and not 0: tells the history that begins here from those of other clusters.
+        history_id: u64,
+        /// All nodes.
+        nodes: Vec<NodeSpec>,
+        /// Initial VIPs.
+        vips: Vec<VipSpec>,
+    },
 }
 
 /// What stands in a log entry: the command, and who proposed it when.
@@ -84,7 +94,8 @@ pub struct Entry {
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match &self.command {
-            Command::Bootstrap { nodes, vips } => {
+            Command::Bootstrap { nodes, vips, .. }
+            | Command::BootstrapWithoutId { nodes, vips } => {
                 return write!(f, "bootstrap({} nodes, {} vips)", nodes.len(), vips.len());
             }
             Command::PutVip(v) => return write!(f, "put-vip({})", v.name),

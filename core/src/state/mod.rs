@@ -155,6 +155,9 @@ pub struct State {
     pub history: VecDeque<Event>,
     /// Revision of the newest event ever; 0: none.
     pub revision: u64,
+    /// Drawn when the cluster was formed: revisions of different histories cannot be compared. 0: it was
+    /// formed by a version that drew none, or is not formed yet. Last, and not in snapshots where it is 0.
+    pub history_id: u64,
 }
 
 #[cfg(test)]

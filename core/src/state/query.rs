@@ -52,6 +52,7 @@ impl State {
             removed_forgotten: self.removed_forgotten,
             history: VecDeque::new(),
             revision: self.revision,
+            history_id: self.history_id,
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) fn cluster(members: u64, vips: &[VipSpec]) -> State {
     let mut nodes: Vec<_> = (1..=members).map(|i| node(i, Role::Member)).collect();
     nodes.push(node(members + 1, Role::Witness));
     let outcome = state.run(Command::Bootstrap {
+        history_id: 7,
         nodes,
         vips: vips.to_vec(),
     });

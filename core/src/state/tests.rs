@@ -49,6 +49,7 @@ fn bootstrap_happens_once() {
     );
     let before = s.clone();
     s.ok(Command::Bootstrap {
+        history_id: 8,
         nodes: vec![node(9, Role::Member)],
         vips: vec![db()],
     });
@@ -68,6 +69,7 @@ fn bootstrap_that_is_wrong_names_each_field() {
     let vips = vec![web(), vip("db", &["192.0.2.1/24"]), vip("c", &[])];
     let text = s.refuses(
         Command::Bootstrap {
+            history_id: 7,
             nodes: vec![node(1, Role::Member)],
             vips,
         },

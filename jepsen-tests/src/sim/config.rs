@@ -34,6 +34,8 @@ pub enum Bug {
     ReleasedBeforeShut,
     /// Longer promises are made before the disk knows of them.
     PromisesBeforeDisk,
+    /// To lower the longest promise is taken for done at once, and the disk writes in any order.
+    UnorderedDisk,
     /// The addresses are added before the gate is open for them.
     AddressBeforeGate,
     /// The neighbours are told of addresses that are not there yet.
@@ -48,7 +50,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 20] = [
         Bug::NoQuarantine,
         Bug::CountedFromReceipt,
         Bug::CountedFromPush,
@@ -63,6 +65,7 @@ impl Bug {
         Bug::StaleView,
         Bug::ReleasedBeforeShut,
         Bug::PromisesBeforeDisk,
+        Bug::UnorderedDisk,
         Bug::AddressBeforeGate,
         Bug::AnnounceBeforeAddress,
         Bug::ConfigIgnored,
@@ -87,6 +90,7 @@ impl Bug {
             Bug::StaleView => "stale-view",
             Bug::ReleasedBeforeShut => "released-before-shut",
             Bug::PromisesBeforeDisk => "promises-before-disk",
+            Bug::UnorderedDisk => "unordered-disk",
             Bug::AddressBeforeGate => "address-before-gate",
             Bug::AnnounceBeforeAddress => "announce-before-address",
             Bug::ConfigIgnored => "config-ignored",
@@ -122,7 +126,8 @@ pub enum Invariant {
     S3,
     /// Gate before address before announcement; the reverse, and then the release, going down.
     S4,
-    /// No lease that was counted under a membership outlives the wait after the next one.
+    /// No lease that was counted under a membership outlives the wait after the next one; no promise
+    /// outlives the silence of its voter after a restart.
     S6,
     /// Rules of the voter and the holder that show in what they do (superseded promises are not
     /// extended, only committed assignments are claimed, and none twice).
@@ -209,6 +214,9 @@ pub enum Scenario {
     /// A daemon begins to count a longer lease on slow disks, and its voters restart as soon as it
     /// holds something.
     LongerLease,
+    /// All daemons were restarted with a shorter lease, and their disks are slow to forget the longer one.
+    /// One begins to count the longer lease again, and its voters restart some time after it holds something.
+    ShorterLease,
 }
 
 /// A run.

@@ -15,6 +15,7 @@ use super::bugs;
 use super::check::Promises;
 use super::clock::MS;
 use super::config::Bug;
+use super::disk::Order;
 use super::node::{Input, Origin, Work};
 use super::{Event, Message, Sim};
 
@@ -118,6 +119,7 @@ impl Sim {
                 self.voter(n, now, VoterEvent::Log(log), None);
             }
             Input::MaxRaised(length) => self.voter(n, now, VoterEvent::MaxRaised(length), None),
+            Input::MaxLowered => self.voter(n, now, VoterEvent::MaxLowered, None),
             Input::Answer { answer, pushed } => self.answer(n, now, answer, pushed),
             Input::Applied(view, membership) => {
                 let Some(p) = self.nodes[n].process.as_mut() else {
@@ -213,10 +215,14 @@ impl Sim {
         self.checker
             .voter_advanced(&p.voter, &before, &p.given, self.now);
         let changed = before != Promises::of(&p.voter);
+        self.checker.disk_covers(&self.nodes[n], self.now);
+        let Some(p) = self.nodes[n].process.as_mut() else {
+            return;
+        };
         for effect in effects {
             let pushed = match &effect {
                 VoterEffect::Answer(a) => asked != Some((a.session, a.seq)),
-                VoterEffect::RaiseMax(_) => false,
+                VoterEffect::RaiseMax(_) | VoterEffect::LowerMax(_) => false,
             };
             p.work.push_back(Work::Voter { effect, pushed });
         }
@@ -265,7 +271,6 @@ impl Sim {
 
     fn voter_effect(&mut self, n: usize, effect: VoterEffect, pushed: bool) {
         self.note(|s| format!("node {} does {effect:?}", s.nodes[n].id));
-        let generation = self.nodes[n].generation;
         let Some(p) = self.nodes[n].process.as_mut() else {
             return;
         };
@@ -281,19 +286,12 @@ impl Sim {
                 }
             }
             VoterEffect::RaiseMax(length) => {
-                let at = self.now + self.rng.within(MS..=self.chaos.slow_disk);
                 if self.cfg.bug == Some(Bug::PromisesBeforeDisk) {
                     p.inbox.push_back(Input::MaxRaised(length));
                 }
-                self.schedule(
-                    at,
-                    Event::OnDisk {
-                        n,
-                        generation,
-                        length,
-                    },
-                );
+                self.order_disk(n, Order::Raise(length));
             }
+            VoterEffect::LowerMax(length) => self.order_disk(n, Order::Lower(length)),
         }
     }
 

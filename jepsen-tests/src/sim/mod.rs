@@ -11,6 +11,7 @@ pub mod carrier;
 pub mod check;
 pub mod clock;
 pub mod config;
+mod disk;
 mod faults;
 pub mod gate;
 mod leader;
@@ -71,6 +72,8 @@ pub struct Stats {
     pub memberships: u64,
     /// Daemons that ended, in whatever way.
     pub ends: u64,
+    /// Times that a longest promise was lowered on disk.
+    pub lowered: u64,
     /// Times that a daemon was stopped.
     pub pauses: u64,
     /// Time from healing until every VIP was up, milliseconds.
@@ -94,12 +97,8 @@ enum Event {
         generation: u64,
         input: Input,
     },
-    /// The disk has the longest promise.
-    OnDisk {
-        n: usize,
-        generation: u64,
-        length: Duration,
-    },
+    /// The disk writes, or confirms, the longest promise.
+    Disk { n: usize, generation: u64 },
     /// The kernel does what it was asked for.
     Netlink { n: usize, generation: u64 },
     /// The next epoch of a VIP that was shut has been waited for long enough.
@@ -325,14 +324,7 @@ impl Sim {
             } if alive(self, n, generation) => {
                 self.lease_input(n, input);
             }
-            Event::OnDisk {
-                n,
-                generation,
-                length,
-            } if alive(self, n, generation) => {
-                self.nodes[n].durable_max = self.nodes[n].durable_max.max(length);
-                self.lease_input(n, Input::MaxRaised(length));
-            }
+            Event::Disk { n, generation } if alive(self, n, generation) => self.disk(n),
             Event::Netlink { n, generation } if alive(self, n, generation) => self.netlink(n),
             Event::DecideAtLast { n, generation, key } if alive(self, n, generation) => {
                 self.decide_at_last(n, key);
@@ -350,7 +342,7 @@ impl Sim {
             // Of a daemon that is no more.
             Event::Tick { .. }
             | Event::Later { .. }
-            | Event::OnDisk { .. }
+            | Event::Disk { .. }
             | Event::Netlink { .. }
             | Event::DecideAtLast { .. }
             | Event::Apply { .. }

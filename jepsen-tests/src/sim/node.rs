@@ -15,6 +15,7 @@ use buoy_core::{ConfigId, Epoch, Membership, Mono, NodeId, Session, VipName};
 use super::bugs::BugState;
 use super::carrier::{Key, Netlink};
 use super::clock::{Clock, True};
+use super::disk::Orders;
 use super::gate::Gate;
 use super::log::{Entry, Fold};
 use super::net::Message;
@@ -58,6 +59,8 @@ pub struct Process {
     pub inbox: VecDeque<Input>,
     /// What the lease thread is in the middle of.
     pub work: VecDeque<Work>,
+    /// What the voter wants on disk.
+    pub disk: Orders,
     /// VIPs on their way up or down, or up.
     pub steps: BTreeMap<Key, Steps>,
     /// Of these it is not known yet what their next epoch keeps.
@@ -146,6 +149,8 @@ pub enum Input {
     GiveUp(VipName, Epoch),
     /// The disk has it.
     MaxRaised(Duration),
+    /// The disk is done with the order to lower it.
+    MaxLowered,
     /// The daemon stops.
     Stop,
     /// A deadline came.

@@ -10,6 +10,7 @@ use buoy_core::{ConfigId, Incarnation, NodeId, Session};
 use super::bugs::BugState;
 use super::clock::MS;
 use super::config::Bug;
+use super::disk::Orders;
 use super::log::{Command, Fold};
 use super::net::Message;
 use super::node::{Input, MembershipWait, Process};
@@ -54,10 +55,11 @@ impl Sim {
         node.process = Some(Process {
             session,
             lease,
-            voter: Voter::new(node.id, self.allowance, started, durable),
+            voter: Voter::new(node.id, self.allowance, started, durable, lease),
             holder: Holder::new(session, Process::params(lease)),
             inbox: VecDeque::from([Input::Log]),
             work: VecDeque::new(),
+            disk: Orders::default(),
             steps: BTreeMap::new(),
             undecided: BTreeSet::new(),
             netlink: VecDeque::new(),

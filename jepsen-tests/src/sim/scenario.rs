@@ -32,6 +32,8 @@ pub(super) enum Stage {
     Lengthen,
     /// It must hold a VIP under the longer lease before its voters are restarted.
     Lengthened { n: usize },
+    /// Its voters are about to be restarted.
+    Restart { n: usize },
 }
 
 impl Sim {
@@ -39,6 +41,14 @@ impl Sim {
         let stage = match scenario {
             Scenario::Takeover => Stage::Crash,
             Scenario::LongerLease => Stage::Lengthen,
+            Scenario::ShorterLease => {
+                let longest = self.allowance.voter_length(LEASE * 2);
+                for node in &mut self.nodes {
+                    node.durable_max = longest;
+                }
+                self.chaos.slow_disk = 1_000 * MS;
+                Stage::Lengthen
+            }
         };
         // At any moment between two renewals.
         let at = BEGINS + self.rng.below(LEASE.as_nanos() as True);
@@ -54,7 +64,8 @@ impl Sim {
             }
             Stage::TakenOver { crashed } => self.look_for_takeover(crashed),
             Stage::Lengthen => self.lengthen(),
-            Stage::Lengthened { n } => self.restart_voters_of(n),
+            Stage::Lengthened { n } => self.look_for_longer(n),
+            Stage::Restart { n } => self.restart_voters_of(n),
         }
     }
 
@@ -138,8 +149,8 @@ impl Sim {
         self.schedule(self.now + MS, Event::Scenario(Stage::Lengthened { n }));
     }
 
-    /// As soon as the longer lease permits something, all the other voters are restarted.
-    fn restart_voters_of(&mut self, n: usize) {
+    /// As soon as the longer lease permits something, or some time later, its voters are restarted.
+    fn look_for_longer(&mut self, n: usize) {
         if !self.holders().contains(&n) {
             if self.now > BEGINS + PATIENCE {
                 self.over = true;
@@ -148,6 +159,14 @@ impl Sim {
             }
             return;
         }
+        let later = match self.cfg.scenario {
+            Some(Scenario::ShorterLease) => self.rng.below(self.chaos.slow_disk),
+            _ => 0,
+        };
+        self.schedule(self.now + later, Event::Scenario(Stage::Restart { n }));
+    }
+
+    fn restart_voters_of(&mut self, n: usize) {
         for other in (0..self.nodes.len()).filter(|o| *o != n) {
             self.end_process(other);
             self.start_with(other, LEASE);

@@ -179,6 +179,7 @@ impl Cluster for ClusterService {
             events,
             oldest: state.history.front().map_or(0, |e| e.revision),
             newest: state.revision,
+            history_id: state.history_id,
         }))
     }
 

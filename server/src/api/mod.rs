@@ -22,7 +22,7 @@ use buoy_core::placement::PlanParams;
 use buoy_core::{Epoch, NodeId, VipName};
 use buoy_storage::{Raft, StateReader};
 use futures::future::BoxFuture;
-use tokio::sync::watch as channel;
+use tokio::sync::{Semaphore, watch as channel};
 
 use crate::peer::{Admission, PeerPool};
 
@@ -49,10 +49,17 @@ pub struct ApiContext {
     pub reports: Arc<dyn Fn(NodeReport) + Send + Sync>,
     /// What this node knows of leases.
     pub lease: Arc<dyn LeaseInfo>,
+    /// Places for watchers, of all listeners together.
+    pub watchers: Arc<Semaphore>,
     /// Version of this daemon.
     pub version: String,
     /// Becomes true when the daemon stops: streams end, health becomes NOT_SERVING.
     pub stopping: channel::Receiver<bool>,
+}
+
+/// Places for watchers of one node.
+pub fn watcher_places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(watch::MAX_WATCHERS))
 }
 
 /// What the lease thread shows to the services.

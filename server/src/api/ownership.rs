@@ -1,7 +1,6 @@
 //! The Ownership service: who owns a VIP, as surely as the caller wants to know.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use buoy_core::state::Assignment;
@@ -13,7 +12,6 @@ use buoy_proto::v1::{
     VipOwnership, WatchRequest, WatchResponse,
 };
 use futures::Stream;
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::view::{Look, find_vip, node_ref};
@@ -28,16 +26,11 @@ const OWNER_LIMIT: Duration = Duration::from_millis(500);
 /// The service of one node.
 pub(super) struct OwnershipService {
     context: ApiContext,
-    watchers: Arc<Semaphore>,
 }
 
 impl OwnershipService {
-    /// `watchers` is shared by all listeners of the node.
     pub(super) fn new(context: ApiContext) -> Self {
-        Self {
-            context,
-            watchers: Arc::new(Semaphore::new(watch::MAX_WATCHERS)),
-        }
+        Self { context }
     }
 }
 
@@ -94,6 +87,7 @@ impl Ownership for OwnershipService {
             vips: state.vips.values().map(|v| look.vip(&state, v)).collect(),
             answered_by: Some(node_ref(context, &state, context.me)),
             revision: state.revision,
+            history_id: state.history_id,
         }))
     }
 
@@ -103,7 +97,8 @@ impl Ownership for OwnershipService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         let filter = watch::Filter::new(&request.vips)?;
-        let permit = self.watchers.clone().try_acquire_owned().map_err(|_| {
+        let watchers = self.context.watchers.clone();
+        let permit = watchers.try_acquire_owned().map_err(|_| {
             Status::resource_exhausted(format!(
                 "this node has {} watchers, as many as it allows; watch at another node",
                 watch::MAX_WATCHERS
@@ -111,7 +106,10 @@ impl Ownership for OwnershipService {
         })?;
         prepare(&self.context, request.consistency).await?;
         let up_to_date = request.consistency() == Consistency::Linearizable;
-        let after = request.after_revision;
+        let after = request.after_revision.map(|revision| watch::Position {
+            revision,
+            history_id: request.history_id.unwrap_or_default(),
+        });
         let stream = watch::start(self.context.clone(), filter, after, up_to_date, permit);
         Ok(Response::new(Box::pin(stream)))
     }

@@ -33,6 +33,7 @@ pub(super) async fn status(context: &ApiContext) -> StatusResponse {
         problems,
         quarantine_ms: millis(look.voter.quarantine),
         insecure: context.pool.tls().is_insecure(),
+        history_id: state.history_id,
     }
 }
 

@@ -127,6 +127,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_in_texts_are_those_of_the_code() {
+        use buoy_core::spec::{MAX_ADDRESSES, MAX_TOTAL_ADDRESSES, MAX_VIPS};
+        let vip = SECTIONS.iter().find(|s| s.path == "vip").unwrap();
+        let addresses = vip.keys.iter().find(|k| k.name == "addresses").unwrap();
+        let thousands = |n: usize| format!("{},{:03}", n / 1_000, n % 1_000);
+        for (text, words) in [
+            (vip.text, format!("at most {} VIPs", thousands(MAX_VIPS))),
+            (
+                vip.text,
+                format!("{} addresses of all VIPs", thousands(MAX_TOTAL_ADDRESSES)),
+            ),
+            (addresses.text, format!("1 to {MAX_ADDRESSES} addresses")),
+        ] {
+            assert!(text.contains(&words), "{words:?} is not in {text:?}");
+        }
+    }
+
+    #[test]
     fn paths_keys_and_tables_fit_together() {
         for s in SECTIONS {
             for table in s.tables {

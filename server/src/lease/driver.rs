@@ -238,6 +238,10 @@ impl Driver {
         );
         match input {
             LeaseIn::Applied(view) => self.holder(HolderEvent::Applied(view)),
+            LeaseIn::Ended(turn) => {
+                self.tell(LeaseOut::Ended(turn));
+                self.settle();
+            }
             LeaseIn::Lowered { vip, epoch, kept } => {
                 self.holder(HolderEvent::Lowered { vip, epoch, kept });
                 if self.valve.has_unwanted() {
@@ -248,6 +252,7 @@ impl Driver {
                 self.holder(HolderEvent::GiveUp { vip, epoch, reason });
             }
             LeaseIn::MaxRaised(length) => self.voter(VoterEvent::MaxRaised(length)),
+            LeaseIn::MaxLowered => self.voter(VoterEvent::MaxLowered),
             LeaseIn::Manage(addresses) => self.valve.manage(addresses, &self.holder.addresses()),
             LeaseIn::Stop => self.holder(HolderEvent::Stop),
             LeaseIn::Promises(reply) => {
@@ -349,6 +354,7 @@ impl Driver {
                 }
             }
             VoterEffect::RaiseMax(length) => self.tell(LeaseOut::RaiseMax(length)),
+            VoterEffect::LowerMax(length) => self.tell(LeaseOut::LowerMax(length)),
         }
     }
 

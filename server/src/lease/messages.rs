@@ -56,6 +56,11 @@ pub enum LeaseOut {
     /// Promises longer than ever before are asked for: write this down, then say
     /// [`LeaseIn::MaxRaised`].
     RaiseMax(Duration),
+    /// No promise is longer than this any more: write this down after all that was asked for before, then
+    /// say [`LeaseIn::MaxLowered`].
+    LowerMax(Duration),
+    /// Everything that was asked for before [`LeaseIn::Ended`] of this turn has been said.
+    Ended(u64),
     /// A peer runs a new daemon: it lost what it knew of us.
     PeerRestarted(NodeId),
 }
@@ -65,6 +70,9 @@ pub enum LeaseOut {
 pub enum LeaseIn {
     /// The applied state assigns this to us.
     Applied(HolderView),
+    /// The view before this ended epochs: to be passed on behind all that was asked for until then, so that
+    /// nothing of theirs comes after it that was not on its way up or down already.
+    Ended(u64),
     /// The addresses of a VIP that went down are gone, but for those that are kept.
     Lowered {
         /// Which VIP.
@@ -85,6 +93,8 @@ pub enum LeaseIn {
     },
     /// The longest promise is on disk.
     MaxRaised(Duration),
+    /// The disk is done with the last [`LeaseOut::LowerMax`], whatever came of it.
+    MaxLowered,
     /// Addresses that the gate must know (all VIPs of the cluster).
     Manage(Vec<IpAddr>),
     /// Go down on everything.

@@ -47,7 +47,7 @@ pub struct Setup {
     pub peers: Vec<(NodeId, NodeName, SocketAddr)>,
     /// Timings of this node.
     pub timing: Timing,
-    /// Longest promise this voter may ever have made.
+    /// Longest promise that this voter may have made, as it is on disk.
     pub max_promise: Duration,
     /// The voter's own log, as appended.
     pub log_view: Arc<ArcSwap<LogView>>,
@@ -207,7 +207,7 @@ fn begin(setup: Setup, out: UnboundedSender<LeaseOut>) -> io::Result<Begun> {
     let me = session.node;
     let parts = Parts {
         me,
-        voter: Voter::new(me, timing.allowance(), now, setup.max_promise),
+        voter: Voter::new(me, timing.allowance(), now, setup.max_promise, timing.lease),
         holder: Holder::new(session, holder_params(&timing)),
         gate: setup.gate,
         suspect_after: timing.suspect_after,

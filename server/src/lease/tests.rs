@@ -351,3 +351,21 @@ async fn an_edited_vip_may_stay_only_behind_a_packet_gate() {
         assert_eq!(alone.gate.whims().slot(address), None, "the gate is shut");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_is_said_before_its_epoch_has_ended() {
+    let addresses = free_addresses(1);
+    let mut nodes = vec![spawn(1, &addresses)];
+    let vip: VipName = "web".parse().unwrap();
+    assign(&nodes, &vip, 1, 5);
+    expect_up(&mut nodes, 0).await;
+    let nothing = HolderView {
+        membership: membership(1),
+        assignments: vec![],
+    };
+    nodes[0].input.send(LeaseIn::Applied(nothing)).unwrap();
+    nodes[0].input.send(LeaseIn::Ended(3)).unwrap();
+    let down = nodes[0].next().await;
+    assert!(matches!(down, LeaseOut::Down { .. }), "{down:?}");
+    assert_eq!(nodes[0].next().await, LeaseOut::Ended(3));
+}

@@ -1,5 +1,6 @@
 //! The receiving side: hands what peers send to Raft, to the lease thread's view, and to the report keeper.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use futures::stream::{self, Stream, StreamExt};
 use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,15 +35,20 @@ const LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The internal service of one node.
 pub struct PeerService {
     context: ApiContext,
+    /// Held while a snapshot is received: each may take much memory.
+    receiving: Semaphore,
 }
 
 impl PeerService {
     /// The service with its limits and its guard, to be added to a server.
     pub fn server(context: ApiContext) -> InterceptedService<PeerServer<PeerService>, Guard> {
         let guard = Guard::new(context.pool.clone());
-        let service = PeerServer::new(PeerService { context })
-            .max_decoding_message_size(MAX_PEER_MESSAGE)
-            .max_encoding_message_size(MAX_PEER_MESSAGE);
+        let service = PeerServer::new(PeerService {
+            context,
+            receiving: Semaphore::new(1),
+        })
+        .max_decoding_message_size(MAX_PEER_MESSAGE)
+        .max_encoding_message_size(MAX_PEER_MESSAGE);
         InterceptedService::new(service, guard)
     }
 }
@@ -85,7 +92,7 @@ impl Peer for PeerService {
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<AppendStream>, Status> {
         self.context.admission.check()?;
-        let fault = Fault::default();
+        let fault = Fault::from(caller(&request)?);
         let requests = requests(request.into_inner(), fault.clone());
         let answers = self.context.raft.stream_append(requests).map(|answer| {
             let payload = encode("AppendEntries answer", &answer.map_err(stopped)?)?;
@@ -116,8 +123,14 @@ impl Peer for PeerService {
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Answer {
         self.context.admission.check()?;
+        let from = caller(&request)?;
+        let _receiving = self.receiving.try_acquire().map_err(|_| {
+            Status::resource_exhausted(
+                "this node is receiving another snapshot; send it again when that is done",
+            )
+        })?;
         let (vote, snapshot) = snapshot::receive(request.into_inner()).await?;
-        tracing::info!(bytes = snapshot.snapshot.len(), "received a snapshot");
+        tracing::info!(node = %from, bytes = snapshot.snapshot.len(), "received a snapshot");
         let installed = self
             .context
             .raft
@@ -257,17 +270,41 @@ impl PeerService {
 }
 
 /// What ended a stream of requests too early.
-#[derive(Clone, Default)]
-struct Fault(Arc<Mutex<Option<Status>>>);
+#[derive(Clone)]
+struct Fault {
+    from: NodeId,
+    status: Arc<Mutex<Option<Status>>>,
+}
+
+impl From<NodeId> for Fault {
+    fn from(from: NodeId) -> Self {
+        let status = Arc::default();
+        Self { from, status }
+    }
+}
 
 impl Fault {
     fn set(&self, status: Status) {
-        tracing::warn!("replication stream from a peer ends: {}", status.message());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        let what = status.message();
+        tracing::warn!(node = %self.from, "the stream of entries from a peer ends: {what}");
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// A message that cannot be read, or the end of the connection.
+    fn ended(&self, status: Status) {
+        if status.source().is_none() {
+            return self.set(status);
+        }
+        // There is nobody left to tell; a node that stops or is cut off is told of elsewhere.
+        let what = status.message();
+        tracing::debug!(node = %self.from, "the connection of a stream of entries ended: {what}");
     }
 
     fn take(&self) -> Option<Status> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -281,8 +318,10 @@ fn requests(
         async move {
             let envelope = match incoming.message().await {
                 Ok(envelope) => envelope?,
-                // The connection ended: there is nobody left to tell.
-                Err(_) => return None,
+                Err(status) => {
+                    fault.ended(status);
+                    return None;
+                }
             };
             let request = check_protocol(envelope.protocol)
                 .and_then(|()| decode("AppendEntries", &envelope.payload));

@@ -102,6 +102,7 @@ pub fn bootstrap(vips: Vec<VipSpec>) -> Command {
         role: Default::default(),
     });
     Command::Bootstrap {
+        history_id: 7,
         nodes: nodes.collect(),
         vips,
     }

@@ -172,6 +172,13 @@ impl Book {
         own.into_iter().chain(shared).min()
     }
 
+    /// When the last of the promises ends, unless it is extended. O(sessions).
+    pub fn last_end(&self) -> Option<Mono> {
+        let own = self.own_timers.last().map(|(at, _)| *at);
+        let shared = self.ledgers.values().map(|l| l.shared).max();
+        own.max(shared)
+    }
+
     /// Runs any promise of the ledger with the shared timer? Nearly always the first one does.
     fn shares_timer(&self, ledger: &Ledger) -> bool {
         ledger

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sessions::{Intake, Record};
-use super::{RAISE_AGAIN, Voter, VoterEffect};
+use super::{Voter, VoterEffect};
 use crate::ids::{Epoch, Session};
 use crate::lease::messages::{Answer, Claim, LogView, Pending, Renew, Verdict};
 use crate::time::Mono;
@@ -139,7 +139,7 @@ impl Voter {
         self.log.membership.is_voter(self.me) && record.config == self.log.membership.id
     }
 
-    fn length(&self, record: &Record) -> Duration {
+    pub(super) fn length(&self, record: &Record) -> Duration {
         self.allowance.voter_length(record.lease)
     }
 
@@ -161,7 +161,7 @@ impl Voter {
         };
         let mut record = mem::take(place);
         let length = self.length(&record);
-        let durable = length <= self.max_promise;
+        let durable = length <= self.longest.allowed();
         let mut freed = false;
         if !record.judged || !durable {
             freed |= self.release_missing(session, &record.claims);
@@ -241,21 +241,12 @@ impl Voter {
         }
     }
 
-    fn raise(&mut self, now: Mono, length: Duration, effects: &mut Vec<VoterEffect>) {
-        let under_way = |(asked, at): (Duration, Mono)| asked >= length && at + RAISE_AGAIN > now;
-        if !self.raising.is_some_and(under_way) {
-            let length = self.raising.map_or(length, |(asked, _)| asked.max(length));
-            self.raising = Some((length, now));
-            effects.push(VoterEffect::RaiseMax(length));
-        }
-    }
-
     /// Answers the newest renewal of a session by what was judged (rule 6).
     fn push(&self, now: Mono, session: Session, effects: &mut Vec<VoterEffect>) {
         let Some(record) = self.sessions.get(session) else {
             return;
         };
-        let durable = self.length(record) <= self.max_promise;
+        let durable = self.length(record) <= self.longest.allowed();
         let pending = record.pending.iter().map(|claim| {
             let wait = match self.decide(now, session, claim, durable) {
                 Decision::Waits(Some(until)) => until.since(now),

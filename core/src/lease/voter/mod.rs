@@ -48,6 +48,7 @@
 
 mod book;
 mod judge;
+mod longest;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -63,6 +64,7 @@ pub use crate::spec::timing::MAX_LEASE;
 use crate::time::{Allowance, Mono};
 
 use book::Book;
+use longest::Longest;
 use sessions::Sessions;
 
 /// Most sessions that a voter remembers.
@@ -93,6 +95,9 @@ pub enum VoterEvent {
     Log(Arc<LogView>),
     /// The disk holds this length now: promises up to it may be made.
     MaxRaised(Duration),
+    /// The disk is done with the last [`VoterEffect::LowerMax`], and with all that was ordered before. Also
+    /// said when it failed: a longer value on disk only means a longer silence after the next start.
+    MaxLowered,
     /// Time has passed.
     Tick,
 }
@@ -105,6 +110,9 @@ pub enum VoterEffect {
     /// Write this length down durably, then say [`VoterEvent::MaxRaised`]. Until then claims that
     /// need it are pending.
     RaiseMax(Duration),
+    /// No promise is longer than this any more: write it down, then say [`VoterEvent::MaxLowered`]. This and
+    /// [`VoterEffect::RaiseMax`] must be carried out and confirmed in the order in which they were given.
+    LowerMax(Duration),
 }
 
 /// A voter's volatile state. Nothing of it survives a restart; the quarantine stands in for it.
@@ -114,27 +122,32 @@ pub struct Voter {
     allowance: Allowance,
     quarantine_until: Mono,
     quarantine_over: bool,
-    /// Longest promise that the disk allows.
-    max_promise: Duration,
-    /// A longer one that the disk was asked for, and when.
-    raising: Option<(Duration, Mono)>,
+    longest: Longest,
     log: Arc<LogView>,
     book: Book,
     sessions: Sessions,
 }
 
 impl Voter {
-    /// A voter that began at `started`. `durable_max`: the longest `L_voter` that this voter may ever
+    /// A voter that began at `started`. `durable_max`: the longest `L_voter` that this voter may
     /// have promised, from disk; zero for a voter that never promised anything. No promise is made
-    /// before `started + durable_max`.
-    pub fn new(me: NodeId, allowance: Allowance, started: Mono, durable_max: Duration) -> Self {
+    /// before `started + durable_max`. After that it is lowered, but not below what `lease`, the length
+    /// that this node itself counts with, needs.
+    pub fn new(
+        me: NodeId,
+        allowance: Allowance,
+        started: Mono,
+        durable_max: Duration,
+        lease: Duration,
+    ) -> Self {
+        let quarantine_until = started + durable_max;
+        let usual = allowance.voter_length(lease);
         Self {
             me,
             allowance,
-            quarantine_until: started + durable_max,
+            quarantine_until,
             quarantine_over: durable_max.is_zero(),
-            max_promise: durable_max,
-            raising: None,
+            longest: Longest::new(usual, durable_max, quarantine_until),
             log: Arc::default(),
             book: Book::default(),
             sessions: Sessions::default(),
@@ -145,17 +158,15 @@ impl Voter {
     /// Effects are appended, to be carried out in order.
     pub fn handle(&mut self, now: Mono, event: VoterEvent, effects: &mut Vec<VoterEffect>) {
         let mut freed = self.expire(now);
+        self.lower_max(now, effects);
         match event {
             VoterEvent::Renew { renew, log } => {
                 freed |= self.take_log(now, log, effects);
                 freed |= self.renew(now, renew, effects);
             }
             VoterEvent::Log(log) => freed |= self.take_log(now, log, effects),
-            VoterEvent::MaxRaised(length) => {
-                self.max_promise = self.max_promise.max(length);
-                self.raising = self.raising.filter(|(asked, _)| *asked > length);
-                freed = true;
-            }
+            VoterEvent::MaxRaised(length) => freed |= self.longest.raised(now, length),
+            VoterEvent::MaxLowered => self.longest.lowered(),
             VoterEvent::Tick => {}
         }
         if !self.quarantine_over && self.quarantine_until <= now {
@@ -170,7 +181,8 @@ impl Voter {
     /// When `handle` wants to be called at the latest.
     pub fn next_deadline(&self) -> Option<Mono> {
         let quarantine = (!self.quarantine_over).then_some(self.quarantine_until);
-        quarantine.into_iter().chain(self.book.next_end()).min()
+        let ends = [quarantine, self.longest.look_at(), self.book.next_end()];
+        ends.into_iter().flatten().min()
     }
 
     /// When a renewal of any session of `node` was last accepted as new (also one that was refused).
@@ -197,6 +209,6 @@ impl Voter {
 
     /// Longest promise that may be made without asking the disk.
     pub fn max_promise(&self) -> Duration {
-        self.max_promise
+        self.longest.allowed()
     }
 }

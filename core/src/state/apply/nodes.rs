@@ -11,6 +11,7 @@ impl Change<'_> {
     /// in the log counts, the others do nothing.
     pub(super) fn bootstrap(
         &mut self,
+        history_id: u64,
         nodes: &[NodeSpec],
         vips: &[VipSpec],
     ) -> Result<(), Rejection> {
@@ -43,6 +44,7 @@ impl Change<'_> {
             self.store_vip(vip);
         }
         self.state.bootstrapped = true;
+        self.state.history_id = history_id;
         Ok(())
     }
 

@@ -218,6 +218,7 @@ impl Cluster {
                 })
             },
             lease: lease.clone(),
+            watchers: crate::api::watcher_places(),
             version: "test".into(),
             stopping,
         };
@@ -315,6 +316,7 @@ impl Cluster {
         self.write(
             leader,
             Command::Bootstrap {
+                history_id: 7,
                 nodes: self.specs.clone(),
                 vips: vec![],
             },

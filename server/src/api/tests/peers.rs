@@ -7,17 +7,18 @@ use buoy_core::health::NodeReport;
 use buoy_core::{NodeId, NodeName};
 use buoy_proto::PEER_PROTOCOL;
 use buoy_proto::client::ClientTls;
-use buoy_proto::peer::Envelope;
 use buoy_proto::peer::peer_client::PeerClient;
+use buoy_proto::peer::{Envelope, SnapshotChunk};
 use buoy_proto::v1::{PutVipRequest, StatusRequest};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tokio::net::UnixListener;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Code;
 
 use super::harness::{Cluster, SOON, timing, vip};
 use crate::api::{Listener, router};
-use crate::peer::{PeerPool, Purpose};
+use crate::peer::{MAX_PEER_MESSAGE, PeerPool, Purpose};
 use crate::tls::Tls;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -121,11 +122,56 @@ async fn nonsense_is_refused_and_raft_goes_on() {
     let error = answers.message().await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
 
+    // What is too large to be read is told as well.
+    let too_large = Envelope {
+        protocol: PEER_PROTOCOL,
+        payload: vec![0; MAX_PEER_MESSAGE + 1].into(),
+    };
+    let requests = futures::stream::iter([too_large]);
+    let mut careless = client.max_encoding_message_size(usize::MAX);
+    let mut answers = careless.append_stream(requests).await.unwrap().into_inner();
+    let error = answers.message().await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfRange, "{error}");
+
     cluster.bootstrap().await;
     let put = PutVipRequest {
         vip: Some(vip("web", 13)),
     };
     cluster.cluster(NodeId(1)).await.put_vip(put).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_snapshot_is_received_at_a_time() {
+    let cluster = Cluster::start(2).await;
+    let pool = PeerPool::new(
+        "test",
+        NodeId(2),
+        &cluster.specs,
+        Tls::insecure("test").unwrap(),
+        &timing(),
+    );
+    let client = pool.client(NodeId(1), Purpose::Raft).unwrap();
+    let code_of_another = async || {
+        let chunks = futures::stream::iter([SnapshotChunk::default()]);
+        client.clone().snapshot(chunks).await.unwrap_err().code()
+    };
+    let until = async |wanted: Code| {
+        let seen = async {
+            while code_of_another().await != wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, seen).await.is_ok()
+    };
+    let mut slow = client.clone();
+    let first = tokio::spawn(async move { slow.snapshot(futures::stream::pending()).await });
+    assert!(
+        until(Code::ResourceExhausted).await,
+        "the first is under way"
+    );
+    first.abort();
+    // Refused for what it is, and no longer for the other one.
+    assert!(until(Code::FailedPrecondition).await, "the first is gone");
 }
 
 fn issue(dir: &Path, authority: &CertifiedIssuer<'static, KeyPair>, name: &str) {
@@ -163,6 +209,8 @@ async fn with_tls_only_certified_callers_get_through() {
         key: read("operator.key"),
         server_name: Some("n1".into()),
     };
+    // Who says nothing is not waited for.
+    let mut silent = TcpStream::connect(address).await.unwrap();
     let target = format!("https://{address}");
     let channel = buoy_proto::client::connect(&target, Some(&tls), SOON)
         .await
@@ -193,6 +241,8 @@ async fn with_tls_only_certified_callers_get_through() {
             .await
             .unwrap_err();
     }
+    let end = tokio::time::timeout(SOON, silent.read(&mut [0; 1])).await;
+    assert_eq!(end.expect("an end in time").unwrap_or(0), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

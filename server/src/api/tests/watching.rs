@@ -7,15 +7,19 @@ use buoy_proto::v1::watch_response::Event;
 use buoy_proto::v1::{
     Consistency, DeleteVipRequest, DrainRequest, PutVipRequest, WatchRequest, WatchResponse,
 };
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Streaming};
 
 use super::harness::{Cluster, SOON, vip};
+use crate::api::{Listener, router};
 
 fn request(after: Option<u64>, vips: &[&str]) -> WatchRequest {
     WatchRequest {
         after_revision: after,
         vips: vips.iter().map(|v| (*v).to_owned()).collect(),
         consistency: Consistency::Linearizable.into(),
+        history_id: None,
     }
 }
 
@@ -122,6 +126,7 @@ async fn pruned_history_means_restart() {
         spec.try_into().unwrap()
     });
     let command = Command::Bootstrap {
+        history_id: 7,
         nodes: cluster.specs.clone(),
         vips: vips.collect(),
     };
@@ -190,6 +195,81 @@ async fn pruned_history_means_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_of_another_history_means_restart() {
+    let cluster = Cluster::start(1).await;
+    cluster.bootstrap().await;
+    let mut ownership = cluster.ownership(NodeId(1)).await;
+    let mut stream = ownership.watch(request(None, &[])).await.unwrap();
+    let first = stream.get_mut().message().await.unwrap().unwrap();
+    let Some(Event::Snapshot(snapshot)) = &first.event else {
+        panic!("{first:?}");
+    };
+    assert_ne!(first.history_id, 0);
+    let mut client = cluster.cluster(NodeId(1)).await;
+    client
+        .put_vip(PutVipRequest {
+            vip: Some(vip("a", 1)),
+        })
+        .await
+        .unwrap();
+    for consistency in [Consistency::Linearizable, Consistency::Local] {
+        let after = |history_id| WatchRequest {
+            consistency: consistency.into(),
+            history_id: Some(history_id),
+            ..request(Some(snapshot.revision), &[])
+        };
+        let mut same = ownership.watch(after(first.history_id)).await.unwrap();
+        let message = same.get_mut().message().await.unwrap().unwrap();
+        assert_eq!(message.history_id, first.history_id);
+        let Some(Event::Change(change)) = message.event else {
+            panic!("{message:?}");
+        };
+        assert_eq!(change.vip, "a");
+        let other = first.history_id.wrapping_add(1);
+        let mut other = ownership.watch(after(other)).await.unwrap().into_inner();
+        let Event::Restart(restart) = next(&mut other).await else {
+            panic!("expected a restart");
+        };
+        assert!(restart.reason.contains("another cluster"), "{restart:?}");
+        assert!(other.message().await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_catch_up_says_so() {
+    let cluster = Cluster::start(1).await;
+    cluster.bootstrap().await;
+    let mut ownership = cluster.ownership(NodeId(1)).await;
+    let mut stream = ownership.watch(request(None, &[])).await.unwrap();
+    let first = stream.get_mut().message().await.unwrap().unwrap();
+    let Some(Event::Snapshot(snapshot)) = first.event else {
+        panic!("{first:?}");
+    };
+    let beyond = |more| WatchRequest {
+        consistency: Consistency::Local.into(),
+        ..request(Some(snapshot.revision + more), &[])
+    };
+    let mut reached = ownership.watch(beyond(1)).await.unwrap().into_inner();
+    let mut never = ownership.watch(beyond(7)).await.unwrap().into_inner();
+    let mut client = cluster.cluster(NodeId(1)).await;
+    for n in 1..=2 {
+        client
+            .put_vip(PutVipRequest {
+                vip: Some(vip(&format!("v{n}"), n)),
+            })
+            .await
+            .unwrap();
+    }
+    assert_eq!(next_change(&mut reached).await.vip, "v2");
+    let status = tokio::time::timeout(SOON, never.message())
+        .await
+        .expect("an end in time")
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("LINEARIZABLE"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watchers_are_bounded_and_refused_politely() {
     let cluster = Cluster::start(1).await;
     cluster.leader().await;
@@ -206,6 +286,21 @@ async fn watchers_are_bounded_and_refused_politely() {
     }
     let error = ownership.watch(request(None, &[])).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    // The socket of the same node is no second place to wait.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.sock");
+    let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
+    let serving = router(&cluster.nodes[&NodeId(1)].context, Listener::Unix).unwrap();
+    let server = tokio::spawn(serving.serve_with_incoming(incoming));
+    let target = format!("unix://{}", path.display());
+    let channel = buoy_proto::client::connect(&target, None, SOON)
+        .await
+        .unwrap();
+    let mut local = buoy_proto::client::ownership(channel);
+    let error = local.watch(request(None, &[])).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    server.abort();
+
     streams.pop();
     let freed = async {
         while ownership.watch(request(None, &[])).await.is_err() {

@@ -251,7 +251,7 @@ each node uses those of its own file.",
     Section {
         path: "vip",
         list: true,
-        text: "A virtual IP: one or more addresses that move together. **The daemon reads these only when the cluster starts for the first time**; after that VIPs are changed with `buoy vip put` and `buoy vip delete`. The same tables in a file of their own are what `buoy vip put -f` reads.",
+        text: "A virtual IP: one or more addresses that move together. **The daemon reads these only when the cluster starts for the first time**; after that VIPs are changed with `buoy vip put` and `buoy vip delete`. A cluster has at most 10,000 VIPs, and 12,288 addresses of all VIPs together, since one node must be able to hold all of them. The same tables in a file of their own are what `buoy vip put -f` reads.",
         keys: &[
             key(
                 "name",

@@ -1,6 +1,7 @@
 //! Tests of the voter: a voter with its log, and ways to write renewals and answers down.
 
 mod bounds;
+mod longest;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -69,7 +70,7 @@ impl Rig {
             guard: Duration::from_millis(20),
         };
         let durable = Duration::from_millis(quarantine_ms);
-        let mut voter = Voter::new(NodeId(1), allowance, Mono::ZERO, durable);
+        let mut voter = Voter::new(NodeId(1), allowance, Mono::ZERO, durable, LEASE);
         voter.handle(
             Mono::ZERO,
             VoterEvent::MaxRaised(Duration::from_millis(PROMISE)),
