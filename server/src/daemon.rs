@@ -230,6 +230,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         fencing.events,
         guardian.links_lately.clone(),
         (guardian.kernel_changed.clone(), guardian.gated.clone()),
+        (parts.shared.clone(), guardian.refusals.clone()),
         announcer,
     );
     run_forever(&mut tasks, "the watch on the kernel", kernel);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use buoy_core::Mono;
+use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{Addresses, LeaseCheck};
 use buoy_fence::announce::{AnnounceEvent, Announcer};
 use buoy_fence::clock::boottime;
@@ -17,8 +17,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::faults::LinkHistory;
 use crate::gated::Gated;
-use crate::guardian::{LOOPBACK, install, no_gate};
-use crate::lease::LeaseShared;
+use crate::guardian::{LOOPBACK, Refusals, install, no_gate};
+use crate::lease::{Held, LeaseShared, Phase};
 use crate::start::StartError;
 
 /// The kernel, ready for leases.
@@ -117,6 +117,7 @@ pub async fn watch(
     mut events: mpsc::Receiver<KernelEvent>,
     links_lately: LinkHistory,
     (changed, gated): (Arc<Notify>, Gated),
+    (shared, refusals): (Arc<LeaseShared>, Refusals),
     announcer: Announcer,
 ) {
     let links = Links::open()
@@ -128,6 +129,7 @@ pub async fn watch(
         if let KernelEvent::LinkGone { ifindex, .. } = event {
             gated.remove(ifindex);
         }
+        lost(&event, &shared, &refusals);
         changed.notify_one();
         if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =
             event
@@ -143,6 +145,29 @@ pub async fn watch(
     }
 }
 
+/// A VIP without one of its addresses is dark however good its lease is: the guardian gives it up, and it stays away for
+/// as long as one that the kernel refused from the beginning.
+fn lost(event: &KernelEvent, shared: &LeaseShared, refusals: &Refusals) {
+    let KernelEvent::AddressLost {
+        ip,
+        refused_for,
+        why,
+    } = event
+    else {
+        return;
+    };
+    let held = shared.held.load();
+    let here = |(_, held): &(&(VipName, Epoch), &Held)| {
+        held.phase == Phase::Active && held.addresses.contains(ip)
+    };
+    if let Some(((vip, _), _)) = held.iter().find(here) {
+        let why = format!(
+            "its address {ip} is gone from this node and could not be put back for {refused_for:.1?}: {why}"
+        );
+        refusals.note(vip, why, boottime());
+    }
+}
+
 fn say(event: &KernelEvent) {
     match event {
         KernelEvent::AddressRemoved { ip, repaired, .. } => {
@@ -151,6 +176,8 @@ fn say(event: &KernelEvent) {
         KernelEvent::AddressAppeared { ip, repaired, .. } => {
             warn!("{ip}, which is not held here, appeared on this host (removed: {repaired})");
         }
+        // Told once by the keeper when it begins, and here by what is given up for it.
+        KernelEvent::AddressLost { .. } => {}
         KernelEvent::Contended {
             ip,
             repairs,

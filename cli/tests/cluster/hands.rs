@@ -30,6 +30,46 @@ fn an_address_removed_by_hand_comes_back() {
 }
 
 #[test]
+fn a_vip_whose_address_the_kernel_refuses_goes_elsewhere_and_says_why() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    // An interface without a prefix that would go as well, and be the reason.
+    let put =
+        "vip put svc --address fd77::5/128 --interface lo --priority n1=150 --priority n2=100";
+    cluster.ok("n3", &put.split(' ').collect::<Vec<_>>());
+    let service: IpAddr = "fd77::5".parse().unwrap();
+    let owner = || cluster.json("n3", &["vip", "show", "svc"])["owner"].clone();
+    wait("svc is on n1", || {
+        owner() == "n1" && cluster.has_address("n1", service)
+    });
+
+    let at = now_ns();
+    let switch = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
+    let off = cluster
+        .command("n1", "sh")
+        .arg("-c")
+        .arg(format!("echo 1 > {switch}"))
+        .output();
+    assert!(off.as_ref().is_ok_and(|o| o.status.success()), "{off:?}");
+    wait("svc is on n2", || {
+        owner() == "n2" && cluster.has_address("n2", service)
+    });
+    report(
+        "IPv6 switched off under a VIP: on the other node after",
+        ms_since(at),
+    );
+    let reasons = cluster.verdict("n2", "svc", "n1").1;
+    let history = cluster.buoy("n2", &["vip", "history", "svc"]).words();
+    for said in [reasons, history] {
+        assert!(said.contains("fd77::5 is gone from this node"), "{said}");
+        assert!(said.contains("IPv6 is switched off there"), "{said}");
+    }
+    assert_eq!(cluster.owner(WEB_A.1), "n1", "its other VIPs are fine");
+    cluster.never_dual();
+}
+
+#[test]
 fn an_address_added_by_hand_is_never_answered_for() {
     let Some(cluster) = Cluster::formed() else {
         return;

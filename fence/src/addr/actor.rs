@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::watch::{EVENT_QUEUE, EventSink, KernelEvent, LinkTable, Notices};
 
+use super::absent::Absent;
 use super::error::{Action, AddressError, StartError};
 use super::kernel::{Kernel, Write};
 use super::repairs::Repairs;
@@ -31,6 +32,7 @@ pub(super) struct Keeper {
     pub(super) entries: BTreeMap<IpAddr, Entry>,
     pub(super) links: LinkTable,
     pub(super) repairs: Repairs,
+    pub(super) absent: Absent,
     pub(super) sink: EventSink,
     pub(super) next_resync: Instant,
     notices: Notices,
@@ -102,6 +104,7 @@ impl Keeper {
             entries: BTreeMap::new(),
             links,
             repairs: Repairs::default(),
+            absent: Absent::default(),
             sink,
             next_resync: Instant::now() + RESYNC_EVERY,
             notices,

@@ -131,6 +131,7 @@ impl Keeper {
     }
 
     pub(super) fn remove(&mut self, ips: Vec<IpAddr>) -> Vec<Result<(), AddressError>> {
+        ips.iter().for_each(|ip| self.absent.settled(*ip));
         let entries: Vec<_> = ips.iter().map(|ip| self.entries.remove(ip)).collect();
         let held = entries.iter().flatten();
         let all: Vec<_> = held
