@@ -12,12 +12,13 @@ use buoy_fence::announce::{Announcer, Target};
 use buoy_fence::clock::boottime;
 use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
 use buoy_storage::Meta;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
 
 use crate::applied::Specs;
 use crate::guardian::Refusals;
 use crate::lease::{LeaseIn, LeaseOut};
+use crate::lowering::{self, Lowering};
 use crate::reporter::Reporter;
 
 /// Messages handled together at most: many VIPs of one crashed node come up in one go.
@@ -72,7 +73,16 @@ impl Carrier {
     pub async fn run(self, mut orders: UnboundedReceiver<LeaseOut>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut vips = Underway::default();
-        while orders.recv_many(&mut batch, BATCH).await > 0 {
+        // VIPs whose addresses the kernel did not remove at once, and that have none now.
+        let (gone_tx, mut gone) = unbounded_channel();
+        loop {
+            tokio::select! {
+                count = orders.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                Some(lowering) = gone.recv() => {
+                    self.take_steps(&mut vips, &gone_tx, &Event::Removed, &mut vec![lowering]).await;
+                    continue;
+                }
+            }
             // Runs of the same kind travel together; their order is kept.
             let mut run: Vec<(Key, Vec<IpAddr>)> = Vec::new();
             let mut kind = Event::Opened;
@@ -95,19 +105,20 @@ impl Carrier {
                     }
                 };
                 if event != kind {
-                    self.take_steps(&mut vips, &kind, &mut run).await;
+                    self.take_steps(&mut vips, &gone_tx, &kind, &mut run).await;
                     kind = event;
                 }
                 run.push((key, addresses));
             }
-            self.take_steps(&mut vips, &kind, &mut run).await;
+            self.take_steps(&mut vips, &gone_tx, &kind, &mut run).await;
         }
     }
 
-    /// The gates of these VIPs were opened, or were shut: everything that follows.
+    /// The gates of these VIPs were opened or shut, or their addresses are gone at last: everything that follows.
     async fn take_steps(
         &self,
         vips: &mut Underway,
+        gone: &UnboundedSender<Lowering>,
         event: &Event,
         run: &mut Vec<(Key, Vec<IpAddr>)>,
     ) {
@@ -116,13 +127,18 @@ impl Carrier {
             vips.handle(&key, &addresses, event.clone(), &mut due);
         }
         while !due.is_empty() {
-            due = self.carry_out(vips, due).await;
+            due = self.carry_out(vips, gone, due).await;
         }
     }
 
     /// Carries out steps of many VIPs, each kind for all of them in one go; that keeps the order of the
     /// steps of one VIP. Returns the steps that follow.
-    async fn carry_out(&self, vips: &mut Underway, due: Due) -> Due {
+    async fn carry_out(
+        &self,
+        vips: &mut Underway,
+        gone: &UnboundedSender<Lowering>,
+        due: Due,
+    ) -> Due {
         let (mut add, mut announce, mut remove) = (Vec::new(), Vec::new(), Vec::new());
         let mut quiet = Vec::new();
         for (key, effect) in &due {
@@ -137,7 +153,7 @@ impl Carrier {
         }
         let mut next = Due::new();
         self.announcer.down(&quiet);
-        for (key, addresses) in self.remove(remove).await {
+        for (key, addresses) in self.remove(remove, gone).await {
             vips.handle(&key, &addresses, Event::Removed, &mut next);
         }
         for (key, addresses, failed) in self.add(add).await {
@@ -225,20 +241,23 @@ impl Carrier {
         self.announcer.up(targets).await;
     }
 
-    /// Removes the addresses of VIPs whose gate is shut.
-    async fn remove(&self, vips: Vec<(Key, Vec<IpAddr>)>) -> Vec<(Key, Vec<IpAddr>)> {
+    /// Removes the addresses of VIPs whose gate is shut; those that have none left. The others are told of later.
+    async fn remove(
+        &self,
+        vips: Vec<Lowering>,
+        later: &UnboundedSender<Lowering>,
+    ) -> Vec<Lowering> {
         let ips: Vec<IpAddr> = vips.iter().flat_map(|(_, a)| a.iter().copied()).collect();
         if ips.is_empty() {
             return vips;
         }
-        let results = self.addresses.remove(&ips).await;
-        for (ip, result) in ips.iter().zip(results) {
-            if let Err(e) = result {
-                // The gate is shut over it; its lifetime takes it away.
-                error!("address {ip} was not removed: {e}");
-            }
+        let (gone, left) = lowering::sort(vips, self.addresses.remove(&ips).await);
+        if !left.is_empty() {
+            let addresses = self.addresses.clone();
+            let remove = move |ips: Vec<IpAddr>| addresses.remove(&ips);
+            tokio::spawn(lowering::until_gone(left, remove, later.clone()));
         }
-        vips
+        gone
     }
 
     /// What is only said, to the lease thread or to people.

@@ -17,6 +17,7 @@ pub mod lease;
 mod lease_info;
 mod listen;
 mod logging;
+mod lowering;
 pub mod peer;
 pub mod precheck;
 mod reporter;

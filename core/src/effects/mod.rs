@@ -38,8 +38,8 @@ pub enum Event {
     },
     /// The gate is shut.
     Shut,
-    /// [`Effect::Remove`] is done. Also where the kernel refused to remove an address: the gate is shut
-    /// over it, and its lifetime takes it away.
+    /// [`Effect::Remove`] is done: no address is there any more. Where the kernel refuses to remove one, this is said
+    /// when its lifetime has certainly ended; the gate is shut over it meanwhile.
     Removed,
 }
 

@@ -30,6 +30,9 @@ pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
     pub(super) kernel: Kernel,
     pub(super) entries: BTreeMap<IpAddr, Entry>,
+    /// Not held any more, but perhaps still there: the kernel did not remove them, or did not say whether it added
+    /// them. They are not refreshed.
+    pub(super) leaving: BTreeMap<IpAddr, Entry>,
     pub(super) links: LinkTable,
     pub(super) repairs: Repairs,
     pub(super) absent: Absent,
@@ -83,7 +86,7 @@ pub(super) fn spawn(
 }
 
 impl Keeper {
-    fn open(
+    pub(super) fn open(
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
         sink: EventSink,
@@ -102,6 +105,7 @@ impl Keeper {
             shared,
             kernel,
             entries: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             links,
             repairs: Repairs::default(),
             absent: Absent::default(),

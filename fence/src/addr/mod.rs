@@ -8,6 +8,8 @@ mod actor;
 mod error;
 mod guard;
 mod kernel;
+#[cfg(test)]
+mod leaving_tests;
 mod orders;
 mod repairs;
 
