@@ -332,3 +332,28 @@ fn a_dead_gate_can_be_read_and_removed() {
             .is_empty()
     );
 }
+
+#[test]
+fn only_what_nobody_has_managed_since_is_forgotten_as_inherited() {
+    if skip_without_gate() {
+        return;
+    }
+    let wire = Wire::new("heir");
+    let own = wire.owner.ifindex("own");
+    let mut gate = wire.gate();
+    for vip in [VIP4, VIP6] {
+        gate.manage(ip(vip)).expect("manage");
+    }
+    gate.attach(own).expect("attach");
+    drop(gate);
+    let mut next = wire.gate();
+    next.attach(own).expect("attach");
+    next.manage(ip(VIP6)).expect("manage");
+    for vip in [VIP4, VIP6] {
+        next.forget_inherited(ip(vip)).expect("forget");
+    }
+    let rows = next.list().expect("list");
+    let addresses: Vec<_> = rows.iter().map(|row| row.address).collect();
+    assert_eq!(addresses, [ip(VIP6)]);
+    assert!(next.verify(own).expect("verify"));
+}

@@ -13,7 +13,7 @@ use buoy_core::{Incarnation, NodeId, NodeName, Session};
 use buoy_fence::addr::Addresses;
 use buoy_fence::announce::Announcer;
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{Deadlines, EbpfGate, EbpfOptions, Gate, UserspaceGate};
+use buoy_fence::gate::Deadlines;
 use buoy_fence::link::Links;
 use buoy_storage::{Identity, Opened, Raft, StateReader};
 use tokio::sync::{mpsc, watch};
@@ -23,9 +23,9 @@ use tracing::{error, info, warn};
 use crate::api::ApiContext;
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
-use crate::config::{self, Config, Fence, WITHOUT_GATE};
+use crate::config::{self, Config};
 use crate::faults::LinkHistory;
-use crate::fencing::{self, Fencing, lease_check};
+use crate::fencing::{self, Fencing, lease_check, make_gate};
 use crate::guardian::{self, Guardian, Refusals};
 use crate::health::HealthKeeper;
 use crate::leader::Leader;
@@ -38,7 +38,7 @@ use crate::signals::Hangup;
 use crate::start::StartError;
 use crate::stop::Stopper;
 use crate::tls::Tls;
-use crate::{checks, form, listen, logging, reunion, signals, sys};
+use crate::{checks, form, inherited, listen, logging, reunion, signals, sys};
 
 /// Version of this daemon, as peers and clients see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -217,6 +217,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         reporter,
         shared,
         deadlines,
+        inherited: fencing.inherited,
     };
     let mut tasks = Tasks::new();
     let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
@@ -265,6 +266,7 @@ struct Parts {
     reporter: Reporter,
     shared: Arc<LeaseShared>,
     deadlines: Deadlines,
+    inherited: BTreeSet<IpAddr>,
 }
 
 impl Parts {
@@ -289,7 +291,7 @@ impl Parts {
 
     /// Takes part in the cluster until the signal to stop.
     async fn serve(
-        self,
+        mut self,
         mut tasks: Tasks,
         (hup, log): (Hangup, Log),
         lease_in: mpsc::UnboundedSender<LeaseIn>,
@@ -298,6 +300,13 @@ impl Parts {
         let (stopping_tx, stopping) = watch::channel(false);
         let context = self.context(&lease_in, stopping);
         listen::start(&mut tasks, &self.config, &context).await?;
+        let settle = inherited::settle(
+            context,
+            std::mem::take(&mut self.inherited),
+            Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
+            lease_in.clone(),
+        );
+        run_forever(&mut tasks, "the inheritance of an earlier run", settle);
         let stopper = Stopper {
             me: self.config.me.id,
             reader: self.reader.clone(),
@@ -432,18 +441,4 @@ fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<I
         interfaces,
         configured.chain(state.addresses.keys().copied()).collect(),
     )
-}
-
-/// The packet gate; and a warning where the configuration does without one.
-fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError> {
-    match fence {
-        Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
-        Fence::UserspaceOnly => {
-            let warning = format!(
-                "node.fence = \"userspace-only\": no packet gate; {WITHOUT_GATE}, beside the new owner"
-            );
-            warn!("{warning}");
-            Ok((Box::new(UserspaceGate::new()), Some(warning)))
-        }
-    }
 }

@@ -9,12 +9,15 @@ use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{Addresses, LeaseCheck};
 use buoy_fence::announce::{AnnounceEvent, Announcer};
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{Deadlines, Gate, Sentry};
-use buoy_fence::link::Links;
+use buoy_fence::gate::{
+    Deadlines, EbpfGate, EbpfOptions, Gate, GateKind, Sentry, UserspaceGate, leftovers,
+};
+use buoy_fence::link::{Links, Snapshot};
 use buoy_fence::watch::KernelEvent;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
+use crate::config::{Fence, WITHOUT_GATE};
 use crate::faults::LinkHistory;
 use crate::gated::Gated;
 use crate::guardian::{LOOPBACK, Refusals, install, no_gate};
@@ -31,12 +34,31 @@ pub struct Fencing {
     pub gated: Gated,
     /// Why interfaces that exist do not, by name.
     pub broken: BTreeMap<String, String>,
+    /// Addresses that only a predecessor's gate knew; shut.
+    pub inherited: BTreeSet<IpAddr>,
     /// Looks interfaces up.
     pub links: Links,
     /// Keeps addresses.
     pub addresses: Addresses,
     /// What happens in the kernel.
     pub events: mpsc::Receiver<KernelEvent>,
+}
+
+/// The packet gate; and a warning where the configuration does without one.
+///
+/// # Errors
+/// The kernel has none for us.
+pub fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError> {
+    match fence {
+        Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
+        Fence::UserspaceOnly => {
+            let warning = format!(
+                "node.fence = \"userspace-only\": no packet gate; {WITHOUT_GATE}, beside the new owner"
+            );
+            warn!("{warning}");
+            Ok((Box::new(UserspaceGate::new()), Some(warning)))
+        }
+    }
 }
 
 /// May this host use an address at this instant? By the kernel's own deadline.
@@ -83,6 +105,7 @@ impl Fencing {
                 }
             }
         }
+        adopt(gate.as_mut(), &snapshot, &gated);
         info!(gate = %gate.kind(), interfaces = gated.count(), "packet gate in force");
 
         let (addresses, events) = Addresses::start(live, gated.check())
@@ -99,7 +122,9 @@ impl Fencing {
             // The gate is shut over it, so it does no harm on the wire.
             error!("an address of an earlier process stays: {failed}");
         }
+        let rows = gate.list()?.into_iter().filter(|row| row.inherited);
         Ok(Fencing {
+            inherited: rows.map(|row| row.address).collect(),
             sentry: gate.sentry()?,
             gate,
             gated,
@@ -108,6 +133,34 @@ impl Fencing {
             addresses,
             events,
         })
+    }
+}
+
+/// Takes over what a predecessor left on interfaces that no VIP names any more: the deadlines there stand still, so that
+/// no packet of any VIP would ever pass them again.
+fn adopt(gate: &mut dyn Gate, snapshot: &Snapshot, gated: &Gated) {
+    if gate.kind() != GateKind::Ebpf {
+        return;
+    }
+    for link in snapshot.links.values() {
+        if gated.contains(link.index) {
+            continue;
+        }
+        let adopted = match leftovers(link.index) {
+            Ok(found) if found.is_empty() => continue,
+            Ok(_) => install(gate, link.index),
+            Err(e) => Err(e.to_string()),
+        };
+        match adopted {
+            Ok(_) => {
+                info!(interface = %link.name, "took over the packet gate of an earlier run");
+                gated.insert(link.index);
+            }
+            Err(e) => error!(
+                interface = %link.name,
+                "the packet gate of an earlier run may stand here and drop packets of every VIP: {e}"
+            ),
+        }
     }
 }
 

@@ -231,7 +231,7 @@ async fn until(at: Option<Mono>) {
 
 /// Runs `job` on the lease thread, which owns the gate; `None` when that is gone. Only an interface that
 /// the gate has never been on needs it.
-async fn on_gate<T: Send + 'static>(
+pub(crate) async fn on_gate<T: Send + 'static>(
     lease: UnboundedSender<LeaseIn>,
     job: impl FnOnce(&mut dyn Gate) -> T + Send + 'static,
 ) -> Option<T> {

@@ -12,6 +12,7 @@ mod form;
 mod gated;
 mod guardian;
 mod health;
+mod inherited;
 mod leader;
 pub mod lease;
 mod lease_info;

@@ -265,7 +265,7 @@ fn a_flapping_interface_does_not_get_its_vip_back_until_it_is_calm() {
 }
 
 /// Gives a node another interface, svc0, with a carrier.
-fn plug_in(cluster: &Cluster, node: &str) {
+pub fn plug_in(cluster: &Cluster, node: &str) {
     cluster.exec(node, "ip link add svc0 type veth peer name svc1");
     let own = node.replace('n', "10.77.0.10");
     cluster.exec(node, &format!("ip addr add {own}/24 dev svc0"));

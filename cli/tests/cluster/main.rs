@@ -6,6 +6,7 @@
 mod forming;
 mod hands;
 mod harness;
+mod inherited;
 mod lost_disk;
 mod reads;
 mod signals;

@@ -335,6 +335,14 @@ impl Gate for EbpfGate {
         Ok(())
     }
 
+    fn forget_inherited(&mut self, address: IpAddr) -> Result<(), GateError> {
+        let entry = self.books.entries.get(&address.to_canonical());
+        match entry.is_some_and(|entry| entry.inherited) {
+            true => self.forget(address),
+            false => Ok(()),
+        }
+    }
+
     fn shut_all(&mut self) -> Result<(), GateError> {
         self.kernel.deadlines.shut_all()?;
         let addresses: Vec<IpAddr> = self.books.addresses();

@@ -205,6 +205,13 @@ pub trait Gate: Send {
     /// The kernel's refusal; the address is then shut, and still managed.
     fn forget(&mut self, address: IpAddr) -> Result<(), GateError>;
 
+    /// [`forget`](Gate::forget), but only an address that nobody has managed since it was found in a predecessor's gate
+    /// ([`Fenced::inherited`]); any other stays as it is.
+    ///
+    /// # Errors
+    /// As [`forget`](Gate::forget).
+    fn forget_inherited(&mut self, address: IpAddr) -> Result<(), GateError>;
+
     /// Shuts every address and puts every deadline into the past.
     ///
     /// # Errors

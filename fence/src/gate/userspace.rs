@@ -115,6 +115,10 @@ impl Gate for UserspaceGate {
         Ok(())
     }
 
+    fn forget_inherited(&mut self, _address: IpAddr) -> Result<(), GateError> {
+        Ok(())
+    }
+
     fn shut_all(&mut self) -> Result<(), GateError> {
         self.addresses
             .values_mut()

@@ -103,6 +103,9 @@ impl Gate for Stubborn {
     fn forget(&mut self, address: IpAddr) -> Result<(), GateError> {
         self.whims().inner.forget(address)
     }
+    fn forget_inherited(&mut self, address: IpAddr) -> Result<(), GateError> {
+        self.whims().inner.forget_inherited(address)
+    }
     fn shut_all(&mut self) -> Result<(), GateError> {
         let mut whims = self.whims();
         if whims.shut_all {
