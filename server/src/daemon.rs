@@ -25,8 +25,9 @@ use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
 use crate::config::{self, Config};
 use crate::faults::LinkHistory;
-use crate::fencing::{self, Fencing, lease_check, make_gate};
-use crate::guardian::{self, Guardian, Refusals};
+use crate::fencing::{self, Fencing, known, lease_check, make_gate};
+use crate::gatekeeper::Gatekeeper;
+use crate::guardian::{Guardian, Refusals};
 use crate::health::HealthKeeper;
 use crate::leader::Leader;
 use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
@@ -191,9 +192,12 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         lease: lease_in.clone(),
         links: fencing.links,
         kernel_changed: Arc::default(),
-        sentry: Some(fencing.sentry),
-        gated: fencing.gated,
-        broken: fencing.broken,
+        gatekeeper: Gatekeeper::new(
+            fencing.sentry,
+            fencing.gated,
+            fencing.broken,
+            lease_in.clone(),
+        ),
         refusals: Refusals::default(),
         links_lately: LinkHistory::default(),
     };
@@ -230,7 +234,11 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     let kernel = fencing::watch(
         fencing.events,
         guardian.links_lately.clone(),
-        (guardian.kernel_changed.clone(), guardian.gated.clone()),
+        (
+            guardian.kernel_changed.clone(),
+            guardian.gatekeeper.gated.clone(),
+            guardian.gatekeeper.attempts.clone(),
+        ),
         (parts.shared.clone(), guardian.refusals.clone()),
         announcer,
     );
@@ -425,20 +433,4 @@ fn describe(ended: &Option<Result<&'static str, tokio::task::JoinError>>) -> Str
 fn others(config: &Config) -> Vec<(NodeId, NodeName, SocketAddr)> {
     let others = config.nodes.iter().filter(|n| n.id != config.me.id);
     others.map(|n| (n.id, n.name.clone(), n.address)).collect()
-}
-
-/// Every interface that a VIP may be on, and every address that may be on this host from an earlier
-/// run: those of the configuration and those of the state on disk.
-fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
-    let state = reader.read();
-    let mut interfaces = guardian::interfaces(&state);
-    interfaces.extend(config.vips.iter().map(|v| v.interface.clone()));
-    let configured = config
-        .vips
-        .iter()
-        .flat_map(|v| v.addresses.iter().map(|a| a.ip));
-    (
-        interfaces,
-        configured.chain(state.addresses.keys().copied()).collect(),
-    )
 }

@@ -14,13 +14,16 @@ use buoy_fence::gate::{
 };
 use buoy_fence::link::{Links, Snapshot};
 use buoy_fence::watch::KernelEvent;
+use buoy_storage::StateReader;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{Fence, WITHOUT_GATE};
+use crate::attempts::Attempts;
+use crate::config::{Config, Fence, WITHOUT_GATE};
 use crate::faults::LinkHistory;
 use crate::gated::Gated;
-use crate::guardian::{LOOPBACK, Refusals, install, no_gate};
+use crate::gatekeeper::{install, no_gate};
+use crate::guardian::{LOOPBACK, Refusals, interfaces};
 use crate::lease::{Held, LeaseShared, Phase};
 use crate::start::StartError;
 
@@ -61,6 +64,22 @@ pub fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartE
     }
 }
 
+/// Every interface that a VIP may be on, and every address that may be on this host from an earlier
+/// run: those of the configuration and those of the state on disk.
+pub fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
+    let state = reader.read();
+    let mut interfaces = interfaces(&state);
+    interfaces.extend(config.vips.iter().map(|v| v.interface.clone()));
+    let configured = config
+        .vips
+        .iter()
+        .flat_map(|v| v.addresses.iter().map(|a| a.ip));
+    (
+        interfaces,
+        configured.chain(state.addresses.keys().copied()).collect(),
+    )
+}
+
 /// May this host use an address at this instant? By the kernel's own deadline.
 pub fn lease_check(shared: Arc<LeaseShared>, deadlines: Deadlines) -> LeaseCheck {
     Arc::new(move |ip| {
@@ -96,7 +115,7 @@ impl Fencing {
                 continue;
             };
             match install(gate.as_mut(), link.index) {
-                Ok(_) => gated.insert(link.index),
+                Ok(()) => gated.insert(link.index),
                 // Without the loopback's gate, local clients would reach a VIP that is not ours.
                 Err(e) if name == LOOPBACK => return Err(StartError::NoGate(name.clone(), e)),
                 Err(e) => {
@@ -152,7 +171,7 @@ fn adopt(gate: &mut dyn Gate, snapshot: &Snapshot, gated: &Gated) {
             Err(e) => Err(e.to_string()),
         };
         match adopted {
-            Ok(_) => {
+            Ok(()) => {
                 info!(interface = %link.name, "took over the packet gate of an earlier run");
                 gated.insert(link.index);
             }
@@ -169,7 +188,7 @@ fn adopt(gate: &mut dyn Gate, snapshot: &Snapshot, gated: &Gated) {
 pub async fn watch(
     mut events: mpsc::Receiver<KernelEvent>,
     links_lately: LinkHistory,
-    (changed, gated): (Arc<Notify>, Gated),
+    (changed, gated, attempts): (Arc<Notify>, Gated, Attempts),
     (shared, refusals): (Arc<LeaseShared>, Refusals),
     announcer: Announcer,
 ) {
@@ -182,6 +201,7 @@ pub async fn watch(
         if let KernelEvent::LinkGone { ifindex, .. } = event {
             gated.remove(ifindex);
         }
+        attempts.note(&event, boottime());
         lost(&event, &shared, &refusals);
         changed.notify_one();
         if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =

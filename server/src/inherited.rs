@@ -24,7 +24,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use crate::api::{ApiContext, barrier};
-use crate::guardian::on_gate;
+use crate::gatekeeper::on_gate;
 use crate::lease::LeaseIn;
 
 /// Time between two looks, and between two attempts to learn what was committed.
@@ -115,7 +115,7 @@ async fn forget(lease: &UnboundedSender<LeaseIn>, absent: Vec<IpAddr>) -> Option
     if absent.is_empty() {
         return Some(Vec::new());
     }
-    let refusals = on_gate(lease.clone(), move |gate| -> Vec<(IpAddr, GateError)> {
+    let refusals = on_gate(lease, move |gate| -> Vec<(IpAddr, GateError)> {
         let forgotten = absent.into_iter();
         forgotten
             .filter_map(|ip| Some((ip, gate.forget_inherited(ip).err()?)))

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod applied;
+mod attempts;
 mod carrier;
 mod checks;
 pub mod config;
@@ -10,6 +11,7 @@ mod faults;
 mod fencing;
 mod form;
 mod gated;
+mod gatekeeper;
 mod guardian;
 mod health;
 mod inherited;

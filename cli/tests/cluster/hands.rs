@@ -128,6 +128,38 @@ fn a_gate_removed_by_hand_is_put_back() {
 }
 
 #[test]
+fn a_gate_that_was_kept_out_comes_when_the_way_is_free() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    plug_in(&cluster, "n1");
+    cluster.exec("n1", "tc qdisc add dev svc0 clsact");
+    let filter = "filter add dev svc0 egress prio 1 protocol ip u32 match u32 0 0 classid 1:1";
+    cluster.exec("n1", &format!("tc {filter}"));
+    let put = "vip put svc --address 10.77.0.5/32 --interface svc0 --priority n1=150";
+    let put = cluster.buoy("n3", &put.split(' ').collect::<Vec<_>>());
+    assert!(put.words().contains("no packet gate"), "{put:?}");
+    cluster.wait_log("n1", 0, "no packet gate: ");
+    wait("n1 says why it cannot hold svc", || {
+        let (eligible, reasons) = cluster.verdict("n3", "svc", "n1");
+        !eligible && reasons.contains("u32")
+    });
+    let at = now_ns();
+    cluster.exec("n1", "tc filter del dev svc0 egress prio 1");
+    cluster.wait_log("n1", 0, "packet gate attached");
+    report("the way is free: gate attached after", ms_since(at));
+    let service: IpAddr = "10.77.0.5".parse().unwrap();
+    wait("svc is up", || cluster.has_address("n1", service));
+    let log = cluster.log("n1");
+    assert_eq!(
+        log.matches("no packet gate: ").count(),
+        1,
+        "said once:\n{log}"
+    );
+    cluster.never_dual();
+}
+
+#[test]
 fn a_failed_interface_costs_its_vips_and_says_so() {
     let Some(mut cluster) = Cluster::formed() else {
         return;

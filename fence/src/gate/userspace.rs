@@ -46,6 +46,14 @@ impl Sentry for NothingToWatch {
         Ok(true)
     }
 
+    fn inheritance(&mut self, _ifindex: u32) -> Result<Vec<IpAddr>, GateError> {
+        Ok(Vec::new())
+    }
+
+    fn attach(&mut self, _ifindex: u32) -> Result<(), GateError> {
+        Ok(())
+    }
+
     fn repair(&mut self, _ifindex: u32) -> Result<(), GateError> {
         Ok(())
     }
@@ -84,6 +92,10 @@ impl Gate for UserspaceGate {
 
     fn repair(&mut self, _ifindex: u32) -> Result<(), GateError> {
         Ok(())
+    }
+
+    fn inherit(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
+        addresses.iter().try_for_each(|ip| self.manage(*ip))
     }
 
     fn sentry(&self) -> Result<Box<dyn Sentry>, GateError> {

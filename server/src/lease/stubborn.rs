@@ -73,6 +73,9 @@ impl Gate for Stubborn {
     fn repair(&mut self, _: u32) -> Result<(), GateError> {
         Ok(())
     }
+    fn inherit(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
+        self.whims().inner.inherit(addresses)
+    }
     fn sentry(&self) -> Result<Box<dyn Sentry>, GateError> {
         self.whims().inner.sentry()
     }
