@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use buoy_fence::clock::boottime;
 use buoy_fence::gate::Deadlines;
 use buoy_fence::link::Links;
 use buoy_storage::{Identity, Opened, Raft, StateReader};
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -53,7 +55,10 @@ pub(crate) fn run_forever(
     task: impl Future<Output = ()> + Send + 'static,
 ) {
     tasks.spawn(async move {
-        task.await;
+        // A panic is an end as well, and the name says whose.
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            error!("{name} panicked");
+        }
         name
     });
 }

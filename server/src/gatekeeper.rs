@@ -210,6 +210,7 @@ mod tests {
     #[derive(Default)]
     struct Deeds {
         refuses: bool,
+        panics: bool,
         inheritance: Vec<IpAddr>,
         attached: bool,
         attempts: Vec<ThreadId>,
@@ -220,6 +221,9 @@ mod tests {
     impl Sentry for Moody {
         fn verify(&mut self, _: u32) -> Result<bool, GateError> {
             let deeds = self.0.lock().unwrap();
+            if deeds.panics {
+                panic!("the sentry's end");
+            }
             Ok(deeds.attached)
         }
         fn repair(&mut self, ifindex: u32) -> Result<(), GateError> {
@@ -311,5 +315,19 @@ mod tests {
         };
         let (broken, ()) = tokio::join!(guard(&mut keeper, 0), asked);
         assert!(broken.is_empty() && keeper.gated.contains(2));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_watch_on_the_gate_is_the_end_of_the_daemon() {
+        let (mut keeper, deeds, _jobs) = keeper();
+        deeds.lock().unwrap().panics = true;
+        let mut tasks = crate::daemon::Tasks::new();
+        crate::daemon::run_forever(&mut tasks, "the guardian", async move {
+            loop {
+                guard(&mut keeper, 0).await;
+            }
+        });
+        // What the daemon stops upon.
+        assert_eq!(tasks.join_next().await.unwrap().unwrap(), "the guardian");
     }
 }
