@@ -12,14 +12,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use buoy_fence::addr::{Addresses, LOST_AFTER, REPAIRS_REPORTED};
+use buoy_fence::addr::{Addresses, LOST_AFTER, REPAIR_GAP, REPAIRS_REPORTED};
 use buoy_fence::link::Links;
 use buoy_fence::watch::KernelEvent;
 use common::{NetNs, skip_without_root};
 use host::{Host, PATIENCE, event, find, ip, is_there, until, vip};
 
-/// Repairs take a millisecond or two; a busy machine is given this.
+/// What is promised of a repair.
+const PROMISED: Duration = Duration::from_millis(100);
+/// A single one is over by then however busy the machine is.
 const REPAIR: Duration = Duration::from_secs(1);
+/// Repairs of one kind that are timed.
+const REPEATS: usize = 9;
+
+/// Half of the repairs keep the promise, also on a machine that does something else at times.
+fn in_time(what: &str, mut all: Vec<Duration>) {
+    all.sort();
+    let (min, median, max) = (all[0], all[all.len() / 2], all[all.len() - 1]);
+    println!(
+        "{what}, {} times: {min:.1?} / {median:.1?} / {max:.1?}",
+        all.len()
+    );
+    assert!(median <= PROMISED, "{what}: {all:?}");
+}
 
 async fn add(addresses: &Addresses, all: &[&str]) {
     let results = addresses
@@ -55,9 +70,16 @@ fn what_is_removed_by_hand_comes_back_and_is_reported() {
     host.run(|| async {
         add(&addresses, &["10.0.0.50", "fd00::50"]).await;
         for (text, prefix) in [("10.0.0.50", 32), ("fd00::50", 128)] {
-            host.ns.ip(&format!("addr del {text}/{prefix} dev eth0"));
-            let took = until("it is back", REPAIR, || is_there(&links, ip(text))).await;
-            println!("{text} was back {took:?} after `ip addr del` had ended");
+            let mut took = Vec::new();
+            for _ in 0..REPEATS {
+                // Sooner it would be a fight, whose repairs are spaced.
+                tokio::time::sleep(REPAIR_GAP).await;
+                let began = Instant::now();
+                host.ns.ip(&format!("addr del {text}/{prefix} dev eth0"));
+                until("it is back", REPAIR, || is_there(&links, ip(text))).await;
+                took.push(began.elapsed());
+            }
+            in_time(&format!("{text} removed by hand: back after"), took);
             event(&mut events, "it was removed", |e| {
                 matches!(e, KernelEvent::AddressRemoved { ip: of, repaired: true, .. } if *of == ip(text))
             })
@@ -94,9 +116,16 @@ fn what_should_not_be_there_goes_and_is_reported() {
             ("10.0.0.51/24 dev eth0", "10.0.0.51"),
             ("fd00::51/64 dev other nodad", "fd00::51"),
         ] {
-            host.ns.ip(&format!("addr add {place}"));
-            let took = until("it is gone", REPAIR, || !is_there(&links, ip(text))).await;
-            println!("{text} was gone {took:?} after `ip addr add` had ended");
+            let mut took = Vec::new();
+            for _ in 0..REPEATS {
+                // Sooner it would be a fight, whose repairs are spaced.
+                tokio::time::sleep(REPAIR_GAP).await;
+                let began = Instant::now();
+                host.ns.ip(&format!("addr add {place}"));
+                until("it is gone", REPAIR, || !is_there(&links, ip(text))).await;
+                took.push(began.elapsed());
+            }
+            in_time(&format!("{text} added by hand: gone after"), took);
             event(&mut events, "it appeared", |e| {
                 matches!(e, KernelEvent::AddressAppeared { ip: of, repaired: true, .. } if *of == ip(text))
             })

@@ -2,12 +2,28 @@
 
 use std::net::IpAddr;
 
+use buoy_fence::addr::REPAIR_GAP;
 use buoy_lab::sys::clock::now_ns;
 
 use crate::harness::{BLINK_MS, Cluster, WEB_A, WEB_B, ms_since, report, wait};
 
-/// A repair is over by then on a loaded machine; the printed figures say what it usually is.
+/// What is promised of a repair.
+const PROMISED_MS: f64 = 100.0;
+/// A single one is over by then however busy the machine is.
 const REPAIR_MS: f64 = 1_000.0;
+/// Repairs of one kind that are timed.
+const REPEATS: usize = 9;
+
+/// Half of the repairs (a gap apart, or they would be a fight) keep the promise, also on a machine that does something else at times, and each its limit.
+fn in_time(what: &str, mut all: Vec<f64>) {
+    all.sort_by(f64::total_cmp);
+    let (min, median, max) = (all[0], all[all.len() / 2], all[all.len() - 1]);
+    println!(
+        "  {what}, {} times: {min:.1} / {median:.1} / {max:.1} ms",
+        all.len()
+    );
+    assert!(median <= PROMISED_MS && max <= REPAIR_MS, "{what}: {all:?}");
+}
 
 #[test]
 fn an_address_removed_by_hand_comes_back() {
@@ -15,14 +31,18 @@ fn an_address_removed_by_hand_comes_back() {
         return;
     };
     let (_, a) = WEB_A;
-    for _ in 0..3 {
+    let repair = |_| {
+        std::thread::sleep(REPAIR_GAP);
         let at = now_ns();
         cluster.exec("n1", &format!("ip addr del {a}/24 dev eth0"));
         wait("the address is back", || cluster.has_address("n1", a));
         cluster.wait_on(a, "n1");
-        let dark = cluster.dark("address removed by hand: dark for", a, at);
-        assert!(dark < REPAIR_MS, "the repair took {dark} ms");
-    }
+        cluster.seen(a, at).longest_dark_ms
+    };
+    in_time(
+        "address removed by hand: dark for",
+        (0..REPEATS).map(repair).collect(),
+    );
     cluster.wait_log("n1", 0, "somebody removed 192.168.192.13");
     let history = cluster.json("n1", &["vip", "show", "web-a"]);
     assert_eq!(history["owner"], "n1", "it stayed where it was");
@@ -78,14 +98,15 @@ fn an_address_added_by_hand_is_never_answered_for() {
     // On the other member, and on the witness.
     for node in ["n2", "n3"] {
         let at = now_ns();
-        cluster.exec(node, &format!("ip addr add {a}/24 dev eth0"));
-        wait("the address is gone", || !cluster.has_address(node, a));
-        let took = ms_since(at);
-        report(
-            &format!("address added by hand on {node}: gone after"),
-            took,
-        );
-        assert!(took < REPAIR_MS, "the removal took {took} ms");
+        let removal = |_| {
+            std::thread::sleep(REPAIR_GAP);
+            let at = now_ns();
+            cluster.exec(node, &format!("ip addr add {a}/24 dev eth0"));
+            wait("the address is gone", || !cluster.has_address(node, a));
+            ms_since(at)
+        };
+        let what = format!("address added by hand on {node}: gone after");
+        in_time(&what, (0..REPEATS).map(removal).collect());
         let seen = cluster.seen(a, at);
         assert!(
             seen.owners.iter().all(|o| o.port == "n1"),
@@ -103,19 +124,20 @@ fn a_gate_removed_by_hand_is_put_back() {
     };
     let (_, a) = WEB_A;
     let at = now_ns();
-    let log = cluster.log("n1").len();
-    cluster.exec("n1", "tc qdisc del dev eth0 clsact");
-    cluster.wait_log("n1", log, "somebody removed the packet gate: put back");
-    let took = ms_since(at);
-    report("gate removed by hand: back after", took);
-    assert!(
-        took < REPAIR_MS + 1_000.0,
-        "the gate was away for {took} ms"
+    let repair = |_| {
+        let (at, log) = (now_ns(), cluster.log("n1").len());
+        cluster.exec("n1", "tc qdisc del dev eth0 clsact");
+        cluster.wait_log("n1", log, "somebody removed the packet gate: put back");
+        ms_since(at)
+    };
+    in_time(
+        "gate removed by hand: back after",
+        (0..REPEATS).map(repair).collect(),
     );
     let seen = cluster.seen(a, at);
     let alone = seen.owners.iter().all(|o| o.port == "n1");
     assert!(
-        alone && seen.longest_dark_ms <= BLINK_MS,
+        alone && seen.longest_dark_ms < REPEATS as f64 * BLINK_MS,
         "{:?}",
         seen.owners
     );
