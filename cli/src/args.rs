@@ -66,7 +66,10 @@ impl Command {
     fn connects(&self) -> bool {
         matches!(
             self,
-            Command::Status { .. } | Command::Vip(_) | Command::Node(_)
+            Command::Status { .. }
+                | Command::Vip(_)
+                | Command::Node(_)
+                | Command::Fence(FenceCommand::Show)
         )
     }
 }
@@ -89,6 +92,7 @@ pub fn command() -> clap::Command {
         ("lab", ""),
         ("tls", "json"),
         ("check-config", "json"),
+        ("doctor", "json"),
     ] {
         command = command.mut_subcommand(name, |c| c.args(hidden(shown)));
     }
@@ -150,6 +154,9 @@ pub enum Command {
     /// Look after nodes
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look after the packet gate of this machine
+    #[command(subcommand)]
+    Fence(FenceCommand),
     /// Check a configuration file
     CheckConfig {
         /// The file
@@ -157,6 +164,12 @@ pub enum Command {
         /// Don't compare it with the network interfaces of this machine
         #[arg(long)]
         no_host: bool,
+    },
+    /// Look for what on this machine stands in Buoy's way, and say what to do about it
+    Doctor {
+        /// Look at it for this configuration
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Make certificates for mutual TLS
     #[command(subcommand)]
@@ -304,6 +317,18 @@ pub enum NodeCommand {
     Undrain {
         /// Its name or id
         node: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum FenceCommand {
+    /// Show what this machine's kernel fences: each address, its gate, lease and drops
+    Show,
+    /// Remove the addresses and the gate that a dead daemon left
+    Remove {
+        /// Also a gate whose addresses cannot be read: they must be gone from this machine
+        #[arg(long)]
+        force: bool,
     },
 }
 

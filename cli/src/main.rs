@@ -3,7 +3,9 @@
 mod args;
 mod check;
 mod connect;
+mod doctor;
 mod error;
+mod fence;
 #[cfg(test)]
 mod fixtures;
 mod json;
@@ -49,11 +51,13 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Status { watch } => talk(status::run(&cli.global, watch, out))?,
         Command::Vip(command) => talk(vip::run(&cli.global, command, out))?,
         Command::Node(command) => talk(node::run(&cli.global, command, out))?,
+        Command::Doctor { config } => talk(doctor::run(config.as_deref(), out))?,
+        Command::Fence(command) => talk(fence::run(&cli.global, command, out))?,
     };
     Ok(verdict.code())
 }
 
-/// Runs a command that talks to a node.
+/// Runs a command that talks to a node, or to the kernel's keepers.
 fn talk(command: impl Future<Output = Result<Verdict, Failure>>) -> Result<Verdict, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -418,3 +418,34 @@ fn help_names_the_exit_codes_and_hides_the_inner_parts_of_the_lab() {
     let output = run(&["lab", "--help"]);
     assert!(!stdout(&output).contains("switch"), "{}", stdout(&output));
 }
+
+#[test]
+fn the_doctor_names_what_it_looked_at_and_what_to_do() {
+    let output = run(&["--json", "doctor"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = found["findings"].as_array().unwrap();
+    for about in [
+        "capabilities",
+        "gate",
+        "clock",
+        "memory",
+        "realtime",
+        "firewall",
+    ] {
+        assert!(
+            findings.iter().any(|f| f["about"] == about),
+            "{about}: {found}"
+        );
+    }
+    // Whether this machine is well is its own business; the exit code says the same as the words.
+    let problem = findings.iter().any(|f| f["level"] == "problem");
+    assert_eq!(output.status.code(), Some(i32::from(problem)));
+    assert_eq!(found["well"], !problem);
+}
+
+#[test]
+fn the_doctor_refuses_a_configuration_that_it_cannot_read() {
+    let output = run(&["doctor", "--config", "/nowhere/buoy.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/nowhere/buoy.toml"));
+}

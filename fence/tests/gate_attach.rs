@@ -322,6 +322,7 @@ fn a_dead_gate_can_be_read_and_removed() {
     );
     for filter in &left {
         assert_eq!(filter.fenced.as_ref().expect("readable"), &books);
+        assert!(filter.gate.is_some() && filter.gate == left[0].gate);
     }
     assert_eq!((books[0].drops.lease_over, books[0].drops.not_ours), (1, 1));
     assert!(wire.owner.run(|| remove(own).expect("remove")));

@@ -89,10 +89,11 @@ fn run_sim(args: &SimArgs, one_seed: bool) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{seeds} seeds in {seconds:.1} s ({:.0} a second): no violation. {} events, {} VIPs went down, \
-         {} assignments, {} memberships, {} daemons ended, {} were stopped; slowest recovery {} ms",
+         {} addresses stayed through an edit, {} assignments, {} memberships, {} daemons ended, {} were stopped; slowest recovery {} ms",
         seeds as f64 / seconds.max(1e-9),
         total.events,
         total.shuts,
+        total.kept,
         total.assigns,
         total.memberships,
         total.ends,
@@ -121,6 +122,7 @@ fn again(args: &SimArgs, seed: u64) -> String {
 fn add(total: &mut Stats, one: Stats) {
     total.events += one.events;
     total.shuts += one.shuts;
+    total.kept += one.kept;
     total.assigns += one.assigns;
     total.memberships += one.memberships;
     total.ends += one.ends;

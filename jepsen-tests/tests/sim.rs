@@ -20,6 +20,7 @@ fn clean(seeds: std::ops::Range<u64>, cfg: &Config) -> Stats {
         match sim::run(seed, cfg) {
             Ok(stats) => {
                 total.shuts += stats.shuts;
+                total.kept += stats.kept;
                 total.assigns += stats.assigns;
                 total.memberships += stats.memberships;
                 total.ends += stats.ends;
@@ -50,6 +51,7 @@ fn all_faults_at_once() {
     // The runs must have been about something.
     for (what, count) in [
         ("VIPs that went down", total.shuts),
+        ("addresses that stayed through an edit", total.kept),
         ("assignments", total.assigns),
         ("memberships", total.memberships),
         ("daemons that ended", total.ends),
@@ -203,6 +205,7 @@ finds! {
     finds_another_membership_that_is_judged: ConfigIgnored, [S1, S3, S6], MEMBERSHIPS, 200;
     finds_a_promise_of_what_is_not_heard_of: UnheardGranted, [Rule], Faults::ALL, 200;
     finds_a_release_before_the_gate_is_shut: ReleasedBeforeShut, [S1, S4], Faults::ALL, 20;
+    finds_an_address_that_stays_unclaimed: KeptUnsaid, [S4], Faults::ALL, 200;
 }
 
 fn jepsen(args: &[&str]) -> (Option<i32>, String) {

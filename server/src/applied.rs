@@ -14,15 +14,32 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use crate::lease::LeaseIn;
 
-/// Declarations of the VIPs that this node was assigned, by epoch: what an epoch *is* never changes.
+/// Declarations of the VIPs that this node was assigned, by epoch: what an epoch *is* never changes. Clones share them.
 #[derive(Clone, Default)]
-pub struct Specs(Arc<Mutex<ByEpoch>>);
+pub struct Specs {
+    by_epoch: Arc<Mutex<ByEpoch>>,
+    assigned: Arc<watch::Sender<Arc<Assigned>>>,
+}
 
 type ByEpoch = BTreeMap<(VipName, Epoch), Arc<VipSpec>>;
 
+/// What the applied state assigns to this node.
+pub type Assigned = BTreeMap<VipName, Epoch>;
+
 impl Specs {
     fn map(&self) -> std::sync::MutexGuard<'_, ByEpoch> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.by_epoch.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// What the applied state assigns to this node. The lease thread was told before.
+    pub fn assigned(&self) -> watch::Receiver<Arc<Assigned>> {
+        self.assigned.subscribe()
+    }
+
+    /// The lease thread was told of these.
+    fn told(&self, view: &HolderView) {
+        let assigned = view.assignments.iter().map(|w| (w.vip.clone(), w.epoch));
+        self.assigned.send_replace(Arc::new(assigned.collect()));
     }
 
     /// The declaration under which an epoch was assigned.
@@ -81,6 +98,7 @@ pub async fn follow(
             if lease.send(LeaseIn::Applied(view.clone())).is_err() {
                 return;
             }
+            specs.told(&view);
             last = Some(view);
         }
         if applied.changed().await.is_err() {

@@ -1,12 +1,16 @@
 //! Carries out what the lease thread decides: addresses come and go, and are announced while they are
 //! here. The order of the steps of each VIP is decided by [`buoy_core::effects`].
 
+mod edits;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_core::effects::{Change, Effect, Event, Phase, Steps};
 use buoy_core::spec::VipSpec;
-use buoy_core::{Epoch, VipName};
+use buoy_core::spec::timing::Timing;
+use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
 use buoy_fence::announce::{Announcer, Target};
 use buoy_fence::clock::boottime;
@@ -16,7 +20,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
 
 use crate::applied::Specs;
-use crate::guardian::Refusals;
+use crate::gated::Gated;
+use crate::guardian::{Refusals, until};
 use crate::lease::{LeaseIn, LeaseOut};
 use crate::lowering::{self, Lowering};
 use crate::reporter::Reporter;
@@ -32,6 +37,10 @@ pub struct Carrier {
     pub announcer: Announcer,
     /// Where interfaces are.
     pub links: Links,
+    /// Interfaces that carry the packet gate.
+    pub gated: Gated,
+    /// How long an edit may take to be applied here rests on these.
+    pub timing: Timing,
     /// What each epoch is.
     pub specs: Specs,
     /// Tells the cluster.
@@ -50,19 +59,24 @@ type Key = (VipName, Epoch);
 type Due = Vec<(Key, Effect)>;
 
 /// VIPs on their way up or down, or up.
-#[derive(Default)]
-struct Underway(BTreeMap<Key, Steps>);
+struct Underway {
+    steps: BTreeMap<Key, Steps>,
+    /// VIPs of which it is not known yet what their next epoch keeps, and until when that may be waited for.
+    undecided: BTreeMap<Key, Mono>,
+    /// Takes VIPs whose addresses the kernel did not remove at once, when they have none left.
+    late: UnboundedSender<Lowering>,
+}
 
 impl Underway {
     /// Something happened to a VIP; what follows from it is appended.
     fn handle(&mut self, key: &Key, addresses: &[IpAddr], event: Event, due: &mut Due) {
         let now = boottime();
-        let steps = self.0.entry(key.clone());
+        let steps = self.steps.entry(key.clone());
         let steps = steps.or_insert_with(|| Steps::new(now, addresses.to_vec()));
         let mut effects = Vec::new();
         steps.handle(now, event, &mut effects);
         if steps.phase() == Phase::Down {
-            self.0.remove(key);
+            self.steps.remove(key);
         }
         due.extend(effects.into_iter().map(|effect| (key.clone(), effect)));
     }
@@ -72,53 +86,67 @@ impl Carrier {
     /// Runs until the lease thread is gone.
     pub async fn run(self, mut orders: UnboundedReceiver<LeaseOut>) {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut vips = Underway::default();
-        // VIPs whose addresses the kernel did not remove at once, and that have none now.
-        let (gone_tx, mut gone) = unbounded_channel();
+        let (late, mut gone) = unbounded_channel();
+        let mut vips = Underway {
+            steps: BTreeMap::new(),
+            undecided: BTreeMap::new(),
+            late,
+        };
+        let mut assigned = self.specs.assigned();
         loop {
+            let patience = vips.undecided.values().min().copied();
             tokio::select! {
+                biased;
                 count = orders.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                Ok(()) = assigned.changed(), if patience.is_some() => {}
+                () = until(patience), if patience.is_some() => {}
                 Some(lowering) = gone.recv() => {
-                    self.take_steps(&mut vips, &gone_tx, &Event::Removed, &mut vec![lowering]).await;
+                    self.take_steps(&mut vips, &Event::Removed, &mut vec![lowering]).await;
+                }
+            }
+            self.obey(&mut vips, batch.drain(..)).await;
+            let now_assigned = assigned.borrow_and_update().clone();
+            let due = self.decide(&mut vips, &now_assigned);
+            self.carry_out_all(&mut vips, due).await;
+        }
+    }
+
+    /// Runs of the same kind travel together; their order is kept.
+    async fn obey(&self, vips: &mut Underway, orders: impl Iterator<Item = LeaseOut>) {
+        let mut run: Vec<(Key, Vec<IpAddr>)> = Vec::new();
+        let mut kind = Event::Opened;
+        for order in orders {
+            let (key, addresses, event) = match order {
+                LeaseOut::Up {
+                    vip,
+                    epoch,
+                    addresses,
+                } => ((vip, epoch), addresses, Event::Opened),
+                LeaseOut::Down {
+                    vip,
+                    epoch,
+                    addresses,
+                    again,
+                    ..
+                } => ((vip, epoch), addresses, Event::Shut { again }),
+                other => {
+                    self.other(other);
                     continue;
                 }
+            };
+            if event != kind {
+                self.take_steps(vips, &kind, &mut run).await;
+                kind = event;
             }
-            // Runs of the same kind travel together; their order is kept.
-            let mut run: Vec<(Key, Vec<IpAddr>)> = Vec::new();
-            let mut kind = Event::Opened;
-            for order in batch.drain(..) {
-                let (key, addresses, event) = match order {
-                    LeaseOut::Up {
-                        vip,
-                        epoch,
-                        addresses,
-                    } => ((vip, epoch), addresses, Event::Opened),
-                    LeaseOut::Down {
-                        vip,
-                        epoch,
-                        addresses,
-                        ..
-                    } => ((vip, epoch), addresses, Event::Shut),
-                    other => {
-                        self.other(other);
-                        continue;
-                    }
-                };
-                if event != kind {
-                    self.take_steps(&mut vips, &gone_tx, &kind, &mut run).await;
-                    kind = event;
-                }
-                run.push((key, addresses));
-            }
-            self.take_steps(&mut vips, &gone_tx, &kind, &mut run).await;
+            run.push((key, addresses));
         }
+        self.take_steps(vips, &kind, &mut run).await;
     }
 
     /// The gates of these VIPs were opened or shut, or their addresses are gone at last: everything that follows.
     async fn take_steps(
         &self,
         vips: &mut Underway,
-        gone: &UnboundedSender<Lowering>,
         event: &Event,
         run: &mut Vec<(Key, Vec<IpAddr>)>,
     ) {
@@ -126,19 +154,19 @@ impl Carrier {
         for (key, addresses) in run.drain(..) {
             vips.handle(&key, &addresses, event.clone(), &mut due);
         }
+        self.carry_out_all(vips, due).await;
+    }
+
+    /// Carries out steps, and those that follow from them.
+    async fn carry_out_all(&self, vips: &mut Underway, mut due: Due) {
         while !due.is_empty() {
-            due = self.carry_out(vips, gone, due).await;
+            due = self.carry_out(vips, due).await;
         }
     }
 
     /// Carries out steps of many VIPs, each kind for all of them in one go; that keeps the order of the
     /// steps of one VIP. Returns the steps that follow.
-    async fn carry_out(
-        &self,
-        vips: &mut Underway,
-        gone: &UnboundedSender<Lowering>,
-        due: Due,
-    ) -> Due {
+    async fn carry_out(&self, vips: &mut Underway, due: Due) -> Due {
         let (mut add, mut announce, mut remove) = (Vec::new(), Vec::new(), Vec::new());
         let mut quiet = Vec::new();
         for (key, effect) in &due {
@@ -146,14 +174,23 @@ impl Carrier {
                 Effect::Add(addresses) => add.push((key.clone(), addresses.clone())),
                 Effect::Announce(_) => announce.push(key.clone()),
                 Effect::StopAnnouncing(addresses) => quiet.extend(addresses.iter().copied()),
+                Effect::Decide(again) => {
+                    let Timing {
+                        lease,
+                        raft_heartbeat,
+                        ..
+                    } = self.timing;
+                    let until = boottime() + again.patience(lease, raft_heartbeat);
+                    vips.undecided.insert(key.clone(), until);
+                }
                 Effect::Remove(addresses) => remove.push((key.clone(), addresses.clone())),
                 // Said below, after the kernel's part.
-                Effect::GiveUp { .. } | Effect::Lowered | Effect::Notify(_) => {}
+                Effect::GiveUp { .. } | Effect::Lowered { .. } | Effect::Notify(_) => {}
             }
         }
         let mut next = Due::new();
         self.announcer.down(&quiet);
-        for (key, addresses) in self.remove(remove, gone).await {
+        for (key, addresses) in self.remove(remove, &vips.late).await {
             vips.handle(&key, &addresses, Event::Removed, &mut next);
         }
         for (key, addresses, failed) in self.add(add).await {
@@ -264,9 +301,9 @@ impl Carrier {
     fn say_of(&self, (vip, epoch): Key, effect: Effect) {
         match effect {
             Effect::GiveUp { reason } => self.say(LeaseIn::GiveUp { vip, epoch, reason }),
-            Effect::Lowered => {
+            Effect::Lowered { kept } => {
                 self.specs.forget(&vip, epoch);
-                self.say(LeaseIn::Lowered { vip, epoch });
+                self.say(LeaseIn::Lowered { vip, epoch, kept });
             }
             Effect::Notify(Change::Up) => info!(%vip, %epoch, "up"),
             Effect::Notify(Change::Down) => info!(%vip, %epoch, "down"),
@@ -274,6 +311,7 @@ impl Carrier {
             Effect::Add(_)
             | Effect::Announce(_)
             | Effect::StopAnnouncing(_)
+            | Effect::Decide(_)
             | Effect::Remove(_) => {}
         }
     }
@@ -298,7 +336,7 @@ impl Carrier {
 
     /// Writes the longest promise down beside everything else: a slow disk must not hold up a VIP
     /// that goes down.
-    fn raise_max(&self, length: std::time::Duration) {
+    fn raise_max(&self, length: Duration) {
         let (meta, lease) = (self.meta.clone(), self.lease.clone());
         tokio::spawn(async move {
             match meta.raise_max_promise(length).await {

@@ -42,6 +42,17 @@ pub fn take_charge() -> Result<UnixListener, StartError> {
         .map_err(taken)
 }
 
+/// Has a daemon charge of this host's addresses? Only looks, and so never is in the way of one that starts.
+///
+/// # Errors
+/// The kernel's list of sockets cannot be read.
+pub fn in_charge() -> io::Result<bool> {
+    // Of the network namespace of this thread; an abstract name stands there with an `@` (proc_net(5)).
+    let sockets = std::fs::read_to_string("/proc/thread-self/net/unix")?;
+    let name = format!("@{CHARGE}");
+    Ok(sockets.lines().any(|line| line.ends_with(&name)))
+}
+
 /// What is wrong with the file's VIPs on this machine.
 fn judge_vips(
     config: &Config,
@@ -63,24 +74,12 @@ fn judge_vips(
     Ok(errors.problems().iter().map(warn).collect())
 }
 
-/// Measures this machine against the timing profile, and the configuration against its interfaces.
-/// Returns what an operator should know. `first_start`: the cluster is formed from this configuration; else
-/// its VIPs are not used, and what is wrong with them is no reason not to start. `differences`: between
-/// the file and the cluster, to be said with the rest.
+/// Measures durable writes in the data directory, wake-ups and round trips to the peers that answer.
 ///
 /// # Errors
-/// Reasons not to start, all at once.
-pub async fn run(
-    config: &Arc<Config>,
-    first_start: bool,
-    differences: Vec<String>,
-) -> Result<Vec<String>, StartError> {
-    let mut warnings = config.warnings.clone();
-    warnings.extend(differences);
-    let host = interfaces().map_err(|e| StartError::System("list the interfaces", e))?;
-    warnings.extend(judge_vips(config, &host, first_start)?);
-
-    let (dir, timing) = (config.data_dir.clone(), config.timing.clone());
+/// The data directory cannot be written.
+pub async fn measure(config: &Config) -> Result<Measured, StartError> {
+    let dir = config.data_dir.clone();
     let local = tokio::task::spawn_blocking(move || {
         let fsync = measure_fsync(&dir, FSYNC_SAMPLES)?;
         let lateness = sys::measure_wake_lateness(WAKE_SAMPLES, WAKE_TICK);
@@ -114,14 +113,34 @@ pub async fn run(
         .zip(trips)
         .filter_map(|(node, trip)| Some((node.name.clone(), trip?)))
         .collect();
+    Ok(measured)
+}
 
+/// Measures this machine against the timing profile, and the configuration against its interfaces.
+/// Returns what an operator should know. `first_start`: the cluster is formed from this configuration; else
+/// its VIPs are not used, and what is wrong with them is no reason not to start. `differences`: between
+/// the file and the cluster, to be said with the rest.
+///
+/// # Errors
+/// Reasons not to start, all at once.
+pub async fn run(
+    config: &Arc<Config>,
+    first_start: bool,
+    differences: Vec<String>,
+) -> Result<Vec<String>, StartError> {
+    let mut warnings = config.warnings.clone();
+    warnings.extend(differences);
+    let host = interfaces().map_err(|e| StartError::System("list the interfaces", e))?;
+    warnings.extend(judge_vips(config, &host, first_start)?);
+
+    let measured = measure(config).await?;
     let (fsync, _) = sys::median_and_max(&measured.fsync);
     let (late, late_max) = sys::median_and_max(&measured.lateness);
     info!(
         "measured: durable write {fsync:.1?} (median), wake-up {late:.1?} late (at most {late_max:.1?}), round trips {:?}",
         measured.round_trips
     );
-    let found = judge(&timing, &measured);
+    let found = judge(&config.timing, &measured);
     if !found.refusals.is_empty() {
         return Err(StartError::Unfit(found.refusals));
     }

@@ -210,6 +210,8 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         addresses: fencing.addresses.clone(),
         announcer: announcer.clone(),
         links: Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
+        gated: guardian.gatekeeper.gated.clone(),
+        timing: config.timing.clone(),
         specs: Specs::default(),
         reporter: reporter.clone(),
         refusals: guardian.refusals.clone(),

@@ -260,6 +260,7 @@ mod tests {
             carrier: true,
             mtu: 1_500,
             arphrd: 1,
+            xdp: false,
         };
         Snapshot {
             links: BTreeMap::from([(2, link)]),

@@ -134,10 +134,11 @@ impl Guardian {
         self.report(faults);
     }
 
-    /// VIPs that are up here and must not be.
+    /// VIPs that are up here, or of which something is left here, and must not be.
     fn give_up(&self, faults: &BTreeMap<VipName, String>) {
         for ((vip, epoch), held) in self.shared.held.load().iter() {
-            if let (Some(reason), Phase::Active) = (faults.get(vip), held.phase) {
+            let here = held.phase == Phase::Active || held.inherits;
+            if let Some(reason) = faults.get(vip).filter(|_| here) {
                 let (vip, epoch, reason) = (vip.clone(), *epoch, reason.clone());
                 // The receiver is gone only when the daemon stops, which brings everything down.
                 let _ = self.lease.send(LeaseIn::GiveUp { vip, epoch, reason });
@@ -167,7 +168,7 @@ impl Guardian {
 }
 
 /// Waits until then; for ever if there is no such time.
-async fn until(at: Option<Mono>) {
+pub(crate) async fn until(at: Option<Mono>) {
     match at {
         Some(at) => tokio::time::sleep(at.since(boottime())).await,
         None => std::future::pending().await,

@@ -3,6 +3,7 @@
 //! Each test has a cluster of its own, and one runs at a time. Limits are on what is promised, or on
 //! hanging; measured figures are printed (`cargo test -p buoy --test cluster -- --nocapture`).
 
+mod fence;
 mod forming;
 mod hands;
 mod harness;

@@ -231,3 +231,119 @@ fn placement_follows_policies() {
     }
     cluster.never_dual();
 }
+
+/// Addresses of the VIP that is edited: what stays, what the edits take and give.
+const STAYS: [IpAddr; 2] = [v4(50), v6(0x50)];
+const SWAPPED: [IpAddr; 2] = [v4(51), v4(52)];
+
+const fn v6(last: u16) -> IpAddr {
+    let (a, b, c) = (0xfd00, 0x192, 0x168);
+    IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, last))
+}
+
+/// Declares the VIP with what stays and one address that does not.
+fn edit(cluster: &Cluster, other: IpAddr, rest: &[&str]) -> Ran {
+    let addresses = [STAYS[0], STAYS[1], other].map(|ip| ip.to_string());
+    let mut words = Vec::new();
+    for address in &addresses {
+        words.extend(["--address", address]);
+    }
+    words.extend(rest);
+    put(cluster, "edited", &words)
+}
+
+fn wait_gone(cluster: &Cluster, node: &str, addresses: &[IpAddr]) {
+    wait(&format!("{node} has none of {addresses:?}"), || {
+        !addresses.iter().any(|a| cluster.has_address(node, *a))
+    });
+}
+
+#[test]
+fn an_edit_leaves_what_it_does_not_change_on_the_interface() {
+    let Some(mut cluster) = Cluster::formed() else {
+        return;
+    };
+    cluster.observe(&[STAYS[0], STAYS[1], SWAPPED[0], SWAPPED[1]]);
+    let home = ["--priority", "n1=150"];
+    let (mut there, mut gone) = (SWAPPED[0], SWAPPED[1]);
+    fine(edit(&cluster, there, &home));
+    for address in [STAYS[0], STAYS[1], there] {
+        cluster.wait_on(address, "n1");
+    }
+    let notices = cluster.notices("n1", STAYS[0]);
+    // The old epoch ends by a voter's denial or by the applied entry, whichever is first: several edits see both.
+    for round in 1..=10 {
+        (there, gone) = (gone, there);
+        let (epoch, at) = (cluster.epoch("n1", "edited"), now_ns());
+        fine(edit(&cluster, there, &home));
+        for address in [STAYS[0], STAYS[1], there] {
+            cluster.wait_on(address, "n1");
+        }
+        cluster.wait_silent(gone);
+        wait_gone(&cluster, "n1", &[gone]);
+        assert!(cluster.epoch("n1", "edited") > epoch);
+        // The kernel tells in order: what was removed before this has been told.
+        notices.wait_added(there);
+        assert!(notices.removals(gone) > 0, "{gone} was removed");
+        let removed = STAYS.map(|address| notices.removals(address));
+        assert_eq!(
+            removed,
+            [0, 0],
+            "edit {round} removed what it did not change"
+        );
+        cluster.dark("edited: what stayed was dark for", STAYS[0], at);
+    }
+    cluster.never_dual();
+}
+
+#[test]
+fn what_an_edit_left_goes_with_the_vip() {
+    let Some(mut cluster) = Cluster::formed() else {
+        return;
+    };
+    let all = [STAYS[0], STAYS[1], SWAPPED[0], SWAPPED[1]];
+    cluster.observe(&all);
+    let home = ["--priority", "n1=150"];
+    let up = |cluster: &Cluster, node: &str, other: IpAddr| {
+        for address in [STAYS[0], STAYS[1], other] {
+            cluster.wait_on(address, node);
+        }
+    };
+    // Less than what is left of an address's lifetime: the daemon removes it, not the kernel.
+    let soon = |what: &str, at: u64| {
+        let ms = ns_to_ms(now_ns() - at);
+        report(what, ms);
+        assert!(ms < 1_500.0, "{what}: {ms} ms");
+    };
+
+    for round in 0..3 {
+        fine(edit(&cluster, SWAPPED[0], &home));
+        up(&cluster, "n1", SWAPPED[0]);
+        let at = now_ns();
+        fine(edit(
+            &cluster,
+            SWAPPED[1],
+            &["--priority", "n1=150", "--no-wait"],
+        ));
+        fine(cluster.buoy("n3", &["vip", "delete", "edited"]));
+        wait_gone(&cluster, "n1", &all);
+        soon(&format!("edited and deleted, {round}: gone after"), at);
+        all.iter().for_each(|address| cluster.wait_silent(*address));
+    }
+
+    // The edit itself sends it to another node.
+    fine(edit(&cluster, SWAPPED[0], &home));
+    up(&cluster, "n1", SWAPPED[0]);
+    let at = now_ns();
+    fine(edit(&cluster, SWAPPED[1], &["--priority", "n1=0"]));
+    wait_gone(&cluster, "n1", &all);
+    soon("edited and moved: gone after", at);
+    up(&cluster, "n2", SWAPPED[1]);
+
+    // The daemon stops while an edit is under way.
+    fine(edit(&cluster, SWAPPED[0], &["--no-wait"]));
+    cluster.lab.stop_daemon("n2").unwrap();
+    assert!(!all.iter().any(|a| cluster.has_address("n2", *a)));
+    up(&cluster, "n1", SWAPPED[0]);
+    cluster.never_dual();
+}

@@ -8,6 +8,14 @@
 //! down:  gate shut -> stop announcing -> remove addresses -> lowered (the claim may go) -> notify
 //! ```
 //!
+//! Where an edit gives the VIP to the same node again, what the new epoch has unchanged ([`unchanged`]) stays on the
+//! interface behind the shut gate, and its claim passes to the new epoch together with the address: before the
+//! removal, the machine asks what that is.
+//!
+//! ```text
+//! edit:  gate shut -> stop announcing -> decide what is kept -> remove the rest -> lowered -> notify
+//! ```
+//!
 //! The gate may shut at any point of the way up. What was begun is then undone at once; what comes in
 //! late of it means nothing any more. An epoch that was shut never comes up again.
 //!
@@ -16,12 +24,19 @@
 //! - [`Event::Opened`] is said after the gate was opened, [`Event::Shut`] after it was shut.
 //! - Effects are carried out in order. [`Effect::Remove`] may follow while [`Effect::Add`] is still under
 //!   way: the driver lets the removal win, whatever of the addition is done later.
-//! - The machine has no deadline of its own: every step waits for the one before.
+//! - The machine has no deadline of its own: every step waits for the one before. The driver answers
+//!   [`Effect::Decide`] in time ([`Again::patience`]), whatever it knows by then.
+
+mod again;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::time::Mono;
+
+pub use again::Again;
+pub use unchanged::unchanged;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +52,15 @@ pub enum Event {
         failed: BTreeMap<IpAddr, String>,
     },
     /// The gate is shut.
-    Shut,
+    Shut {
+        /// May the VIP have a newer epoch at this very node?
+        again: Again,
+    },
+    /// [`Effect::Decide`] is done.
+    Decided {
+        /// Addresses that stay for the newer epoch; none if there is no such epoch.
+        kept: Vec<IpAddr>,
+    },
     /// [`Effect::Remove`] is done: no address is there any more. Where the kernel refuses to remove one, this is said
     /// when its lifetime has certainly ended; the gate is shut over it meanwhile.
     Removed,
@@ -57,10 +80,15 @@ pub enum Effect {
     },
     /// Tell the neighbours nothing more.
     StopAnnouncing(Vec<IpAddr>),
+    /// Find out which addresses the newer epoch has [`unchanged`], then say [`Event::Decided`].
+    Decide(Again),
     /// Remove the addresses (those that are there), then say [`Event::Removed`].
     Remove(Vec<IpAddr>),
-    /// Nothing of the VIP is left here: the lease thread may release it.
-    Lowered,
+    /// Nothing of the VIP is left here but what is kept: the lease thread may release it.
+    Lowered {
+        /// Behind the shut gate, for the newer epoch.
+        kept: Vec<IpAddr>,
+    },
     /// Tell whoever wants to know (log, hooks).
     Notify(Change),
 }
@@ -85,7 +113,9 @@ pub enum Phase {
     Up,
     /// Some of its addresses were not added. It waits for the gate to be shut.
     Failed,
-    /// Its gate is shut, its addresses are being removed.
+    /// Its gate is shut, and what stays of it for a newer epoch is not decided yet.
+    Deciding,
+    /// Its gate is shut, its addresses are being removed, but for those that are kept.
     Removing,
     /// Nothing of it is left. The end.
     Down,
@@ -95,6 +125,7 @@ pub enum Phase {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Steps {
     addresses: Vec<IpAddr>,
+    kept: Vec<IpAddr>,
     phase: Phase,
     since: Mono,
 }
@@ -104,6 +135,7 @@ impl Steps {
     pub fn new(now: Mono, addresses: Vec<IpAddr>) -> Self {
         Self {
             addresses,
+            kept: Vec::new(),
             phase: Phase::Shut,
             since: now,
         }
@@ -127,16 +159,28 @@ impl Steps {
                     effects.push(Effect::GiveUp { reason });
                 }
             },
-            (Phase::Shut | Phase::Adding | Phase::Up | Phase::Failed, Event::Shut) => {
-                if self.phase == Phase::Up {
-                    effects.push(Effect::StopAnnouncing(self.addresses.clone()));
+            (Phase::Up, Event::Shut { again }) => {
+                effects.push(Effect::StopAnnouncing(self.addresses.clone()));
+                if again == Again::No {
+                    self.remove(now, effects);
+                } else {
+                    self.enter(now, Phase::Deciding);
+                    effects.push(Effect::Decide(again));
                 }
-                self.enter(now, Phase::Removing);
-                effects.push(Effect::Remove(self.addresses.clone()));
+            }
+            // Of these it is not known which addresses are there.
+            (Phase::Shut | Phase::Adding | Phase::Failed, Event::Shut { .. }) => {
+                self.remove(now, effects);
+            }
+            (Phase::Deciding, Event::Decided { kept }) => {
+                self.kept = kept;
+                self.kept.retain(|ip| self.addresses.contains(ip));
+                self.remove(now, effects);
             }
             (Phase::Removing, Event::Removed) => {
                 self.enter(now, Phase::Down);
-                effects.push(Effect::Lowered);
+                let kept = self.kept.clone();
+                effects.push(Effect::Lowered { kept });
                 effects.push(Effect::Notify(Change::Down));
             }
             // Repeated, or the late end of something that was undone meanwhile.
@@ -145,11 +189,17 @@ impl Steps {
                 | Phase::Adding
                 | Phase::Up
                 | Phase::Failed
+                | Phase::Deciding
                 | Phase::Removing
                 | Phase::Down,
                 _,
             ) => {}
         }
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 
     /// How far it is.
@@ -160,6 +210,13 @@ impl Steps {
     /// Since when it is that far.
     pub fn since(&self) -> Mono {
         self.since
+    }
+
+    fn remove(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        self.enter(now, Phase::Removing);
+        let mut gone = self.addresses.clone();
+        gone.retain(|ip| !self.kept.contains(ip));
+        effects.push(Effect::Remove(gone));
     }
 
     fn enter(&mut self, now: Mono, phase: Phase) {

@@ -5,14 +5,19 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
-const PHASES: [Phase; 6] = [
+const PHASES: [Phase; 7] = [
     Phase::Shut,
     Phase::Adding,
     Phase::Up,
     Phase::Failed,
+    Phase::Deciding,
     Phase::Removing,
     Phase::Down,
 ];
+const SHUT: Event = Event::Shut { again: Again::No };
+const SHUT_AGAIN: Event = Event::Shut {
+    again: Again::Logged,
+};
 
 fn addresses() -> Vec<IpAddr> {
     (1..=3)
@@ -34,13 +39,24 @@ fn added(which: &[usize]) -> Event {
     }
 }
 
-fn events() -> [Event; 6] {
+/// So much of it is kept, and something that it never had.
+fn decided(which: &[usize]) -> Event {
+    let all = addresses();
+    let other = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 99));
+    let kept = which.iter().map(|i| all[*i]).chain([other]).collect();
+    Event::Decided { kept }
+}
+
+fn events() -> [Event; 9] {
     [
         Event::Opened,
         added(&[]),
         added(&[1]),
         added(&[0, 1, 2]),
-        Event::Shut,
+        SHUT,
+        SHUT_AGAIN,
+        decided(&[]),
+        decided(&[1]),
         Event::Removed,
     ]
 }
@@ -62,16 +78,27 @@ fn expected(phase: Phase, event: &Event) -> Option<(Phase, Vec<Effect>)> {
             1 => given_up("address 192.0.2.2 was not added: no buffer space"),
             _ => given_up("address 192.0.2.1 was not added: no buffer space (nor were 2 more)"),
         },
-        (Phase::Up, Event::Shut) => (
+        (Phase::Up, Event::Shut { again: Again::No }) => (
             Phase::Removing,
             vec![Effect::StopAnnouncing(all.clone()), Effect::Remove(all)],
         ),
-        (Phase::Shut | Phase::Adding | Phase::Failed, Event::Shut) => {
+        (Phase::Up, Event::Shut { again }) => (
+            Phase::Deciding,
+            vec![Effect::StopAnnouncing(all), Effect::Decide(*again)],
+        ),
+        (Phase::Shut | Phase::Adding | Phase::Failed, Event::Shut { .. }) => {
             (Phase::Removing, vec![Effect::Remove(all)])
+        }
+        (Phase::Deciding, Event::Decided { kept }) => {
+            let gone = all.into_iter().filter(|ip| !kept.contains(ip)).collect();
+            (Phase::Removing, vec![Effect::Remove(gone)])
         }
         (Phase::Removing, Event::Removed) => (
             Phase::Down,
-            vec![Effect::Lowered, Effect::Notify(Change::Down)],
+            vec![
+                Effect::Lowered { kept: vec![] },
+                Effect::Notify(Change::Down),
+            ],
         ),
         _ => return None,
     };
@@ -132,8 +159,10 @@ impl Kernel {
                     assert!(!self.announced, "an address goes while it is announced");
                     self.present.retain(|a| !all.contains(a));
                 }
-                Effect::Lowered => {
-                    assert!(self.present.is_empty() && !self.announced && !self.open);
+                Effect::Decide(_) => assert!(!self.open && !self.announced),
+                Effect::Lowered { kept } => {
+                    assert!(self.present.iter().eq(kept), "all that is left is kept");
+                    assert!(!self.announced && !self.open);
                     self.lowered = true;
                 }
                 Effect::GiveUp { .. } | Effect::Notify(_) => {}
@@ -142,9 +171,17 @@ impl Kernel {
     }
 }
 
+/// What a driver has been asked for and has not done.
+#[derive(Clone, Default)]
+struct Asked {
+    add: bool,
+    decide: bool,
+    remove: bool,
+}
+
 /// All sequences of events that a driver can produce: the gate opens at most once and shuts at most
 /// once, and results come after what was asked for.
-fn explore(steps: &Steps, kernel: &Kernel, asked: (bool, bool), ends: &mut usize) {
+fn explore(steps: &Steps, kernel: &Kernel, asked: &Asked, ends: &mut usize) {
     if kernel.lowered {
         *ends += 1;
         return;
@@ -153,31 +190,35 @@ fn explore(steps: &Steps, kernel: &Kernel, asked: (bool, bool), ends: &mut usize
     if steps.phase() == Phase::Shut {
         next.push(Event::Opened);
     }
-    if asked.0 {
+    if asked.add {
         next.extend([added(&[]), added(&[1]), added(&[0, 1, 2])]);
     }
-    if asked.1 {
+    if asked.decide {
+        next.extend([decided(&[]), decided(&[1]), decided(&[0, 1, 2])]);
+    } else if asked.remove {
         next.push(Event::Removed);
     } else {
-        next.push(Event::Shut);
+        next.extend([SHUT, SHUT_AGAIN]);
     }
     for event in next {
-        let (mut s, mut k, mut asked) = (steps.clone(), kernel.clone(), asked);
+        let (mut s, mut k, mut asked) = (steps.clone(), kernel.clone(), asked.clone());
         match &event {
             Event::Opened => k.open = true,
-            Event::Shut => k.open = false,
+            Event::Shut { .. } => k.open = false,
             Event::Added { failed } => {
-                asked.0 = false;
+                asked.add = false;
                 k.present.retain(|a| !failed.contains_key(a));
             }
+            Event::Decided { .. } => asked.decide = false,
             Event::Removed => {}
         }
         let mut effects = Vec::new();
         s.handle(Mono(1), event, &mut effects);
-        asked.0 |= effects.iter().any(|e| matches!(e, Effect::Add(_)));
-        asked.1 |= effects.iter().any(|e| matches!(e, Effect::Remove(_)));
+        asked.add |= effects.iter().any(|e| matches!(e, Effect::Add(_)));
+        asked.decide |= effects.iter().any(|e| matches!(e, Effect::Decide(_)));
+        asked.remove |= effects.iter().any(|e| matches!(e, Effect::Remove(_)));
         k.carry_out(&effects);
-        explore(&s, &k, asked, ends);
+        explore(&s, &k, &asked, ends);
     }
 }
 
@@ -185,8 +226,25 @@ fn explore(steps: &Steps, kernel: &Kernel, asked: (bool, bool), ends: &mut usize
 fn the_order_holds_whenever_the_gate_shuts() {
     let steps = Steps::new(Mono(0), addresses());
     let mut ends = 0;
-    explore(&steps, &Kernel::default(), (false, false), &mut ends);
+    explore(&steps, &Kernel::default(), &Asked::default(), &mut ends);
     // Never opened; shut while adding (the result comes in one of three forms, or not before the end);
-    // and after each of the three results.
-    assert_eq!(ends, 1 + 4 + 3);
+    // after either failure: with a newer epoch or without, that makes no difference. When it was up: without
+    // a newer epoch, or with one that keeps nothing, one address, or all.
+    assert_eq!(ends, 2 * (1 + 4 + 2) + 1 + 3);
+}
+
+#[test]
+fn what_is_kept_stays_and_is_said() {
+    let all = addresses();
+    let mut steps = Steps::new(Mono(0), all.clone());
+    let mut effects = Vec::new();
+    for event in [Event::Opened, added(&[]), SHUT_AGAIN, decided(&[1, 2])] {
+        effects.clear();
+        steps.handle(Mono(1), event, &mut effects);
+    }
+    assert_eq!(effects, [Effect::Remove(vec![all[0]])]);
+    effects.clear();
+    steps.handle(Mono(1), Event::Removed, &mut effects);
+    let kept = vec![all[1], all[2]];
+    assert_eq!(effects[0], Effect::Lowered { kept });
 }

@@ -17,6 +17,8 @@ pub struct Leftover {
     pub direction: Direction,
     /// Id of its program in the kernel.
     pub program: Option<u32>,
+    /// Id of its table of addresses: filters that share it are one gate. `None` where it cannot be read.
+    pub gate: Option<u32>,
     /// The addresses that it fences, or why they cannot be read (that takes CAP_SYS_ADMIN).
     pub fenced: Result<Vec<Fenced>, String>,
 }
@@ -34,14 +36,15 @@ pub fn leftovers(ifindex: u32) -> Result<Vec<Leftover>, GateError> {
             .into_iter()
             .filter(|f| f.is_ours())
         {
-            let fenced = match filter.program {
-                Some(program) => fenced_by(program).map_err(|e| e.to_string()),
+            let read = match filter.program {
+                Some(program) => read(program).map_err(|e| e.to_string()),
                 None => Err("the kernel does not say which program the filter runs".to_string()),
             };
             found.push(Leftover {
                 direction,
                 program: filter.program,
-                fenced,
+                gate: read.as_ref().ok().map(|(gate, _)| *gate),
+                fenced: read.map(|(_, fenced)| fenced),
             });
         }
     }
@@ -65,6 +68,11 @@ pub fn remove(ifindex: u32) -> Result<bool, GateError> {
 
 /// Reads the addresses that a program fences, in order.
 pub(super) fn fenced_by(program: u32) -> io::Result<Vec<Fenced>> {
+    read(program).map(|(_, fenced)| fenced)
+}
+
+/// Which gate a program belongs to, and the addresses that it fences.
+fn read(program: u32) -> io::Result<(u32, Vec<Fenced>)> {
     let program = Program::by_id(program)?;
     let maps: Vec<Map> = program
         .map_ids()?
@@ -87,8 +95,9 @@ pub(super) fn fenced_by(program: u32) -> io::Result<Vec<Fenced>> {
         table(DEADLINES, 4, 8)?,
         table(DROPS, 4, 8)?,
     );
+    let addresses = table(ADDRESSES, KEY, INDEX)?;
     let mut rows = Vec::new();
-    for (key, index) in table(ADDRESSES, KEY, INDEX)?.dump::<KEY, INDEX>()? {
+    for (key, index) in addresses.dump::<KEY, INDEX>()? {
         let index = u32::from_ne_bytes(index);
         let slot = u32::try_from(cell(slots, index)?).map_err(io::Error::other)?;
         let open = slot != SLOT_SHUT;
@@ -109,7 +118,7 @@ pub(super) fn fenced_by(program: u32) -> io::Result<Vec<Fenced>> {
         });
     }
     rows.sort_by_key(|row| row.address);
-    Ok(rows)
+    Ok((addresses.id(), rows))
 }
 
 fn cell(table: &Map, at: u32) -> io::Result<u64> {

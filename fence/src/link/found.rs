@@ -7,6 +7,8 @@ use crate::rtnl::attributes;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
@@ -30,6 +32,8 @@ pub struct Link {
     pub mtu: u32,
     /// Hardware type (`ARPHRD_*`), e.g. [`ARPHRD_ETHER`](super::ARPHRD_ETHER).
     pub arphrd: u16,
+    /// An XDP program sees, and may answer, packets before the packet gate does.
+    pub xdp: bool,
 }
 
 impl Link {
@@ -51,12 +55,18 @@ impl Link {
             carrier: has(libc::IFF_LOWER_UP | libc::IFF_RUNNING),
             mtu: 0,
             arphrd: u16::from_ne_bytes([header[2], header[3]]),
+            xdp: false,
         };
         for (kind, value) in attributes(&payload[16..]) {
             match kind {
                 IFLA_IFNAME => link.name = text(value),
                 IFLA_ADDRESS => link.mac = value.try_into().ok(),
                 IFLA_MTU => link.mtu = number(value).unwrap_or(0),
+                // Nested; `XDP_ATTACHED_NONE` is 0.
+                IFLA_XDP => {
+                    link.xdp = attributes(value)
+                        .any(|(kind, mode)| kind == IFLA_XDP_ATTACHED && mode != [0]);
+                }
                 _ => {}
             }
         }

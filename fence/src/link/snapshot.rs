@@ -160,6 +160,7 @@ mod tests {
             carrier,
             mtu: 1500,
             arphrd,
+            xdp: false,
         };
         let links = [
             link(1, "lo", true, true, ARPHRD_LOOPBACK),

@@ -103,6 +103,7 @@ mod tests {
             carrier,
             mtu: 1500,
             arphrd: 1,
+            xdp: false,
         }
     }
 

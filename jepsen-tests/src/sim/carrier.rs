@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_core::effects::{Effect, Event as StepEvent, Steps};
 use buoy_core::{Epoch, VipName};
 
-use super::clock::MS;
+use super::clock::{MS, True};
 use super::config::Bug;
 use super::node::Input;
-use super::{Event, Sim};
+use super::{Event, HEARTBEAT, Sim};
 
 /// A VIP under one epoch.
 pub type Key = (VipName, Epoch);
@@ -54,16 +55,78 @@ impl Sim {
                     node.announced.retain(|a| !addresses.contains(a));
                 }
                 Effect::GiveUp { .. } => self.later(n, Input::GiveUp(key.0.clone(), key.1)),
-                Effect::Lowered => {
-                    self.checker
-                        .lowered(&self.nodes[n], addresses, key.1, self.now);
+                Effect::Decide(again) => {
+                    let generation = self.nodes[n].generation;
+                    let Some(p) = self.nodes[n].process.as_mut() else {
+                        return;
+                    };
+                    p.undecided.insert(key.clone());
+                    let patience = again.patience(p.lease, Duration::from_nanos(HEARTBEAT));
+                    let at = self.now + patience.as_nanos() as True;
+                    let over = Event::DecideAtLast {
+                        n,
+                        generation,
+                        key: key.clone(),
+                    };
+                    self.schedule(at, over);
+                    self.decide(n);
+                }
+                Effect::Lowered { mut kept } => {
+                    let now = self.now;
+                    let here = &self.nodes[n];
+                    self.checker.lowered(here, addresses, &kept, key.1, now);
+                    self.stats.kept += kept.len() as u64;
                     if let Some(p) = self.nodes[n].process.as_mut() {
                         p.steps.remove(&key);
                     }
-                    self.later(n, Input::Lowered(key.0.clone(), key.1));
+                    if self.cfg.bug == Some(Bug::KeptUnsaid) {
+                        kept.clear();
+                    }
+                    self.later(n, Input::Lowered(key.0.clone(), key.1, kept));
                 }
                 Effect::Notify(_) => {}
             }
+        }
+    }
+
+    /// Decides what stays of the VIPs whose next epoch is applied.
+    pub(super) fn decide(&mut self, n: usize) {
+        let Some(p) = self.nodes[n].process.as_ref() else {
+            return;
+        };
+        let assigned = p.applied.holder_view(self.nodes[n].id).assignments;
+        for key in p.undecided.clone() {
+            let next = assigned.iter().find(|w| w.vip == key.0);
+            if next.is_none_or(|w| w.epoch != key.1) {
+                let next = next.filter(|w| w.epoch > key.1);
+                let kept = next.map_or_else(Vec::new, |w| w.addresses.clone());
+                self.decided(n, key, kept);
+            }
+        }
+    }
+
+    /// The next epoch of a VIP was waited for long enough.
+    pub(super) fn decide_at_last(&mut self, n: usize, key: Key) {
+        let Some(p) = self.nodes[n].process.as_ref() else {
+            return;
+        };
+        if let Some(until) = p.paused_until {
+            let generation = self.nodes[n].generation;
+            let over = Event::DecideAtLast { n, generation, key };
+            self.schedule(until + 1, over);
+            return;
+        }
+        self.decided(n, key, Vec::new());
+    }
+
+    fn decided(&mut self, n: usize, key: Key, kept: Vec<IpAddr>) {
+        let Some(p) = self.nodes[n].process.as_mut() else {
+            return;
+        };
+        if p.undecided.remove(&key) {
+            let addresses = p.steps.get(&key).map(Steps::addresses);
+            let addresses = addresses.unwrap_or_default().to_vec();
+            self.carry(n, key, &addresses, StepEvent::Decided { kept });
         }
     }
 

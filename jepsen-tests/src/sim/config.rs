@@ -42,11 +42,13 @@ pub enum Bug {
     ConfigIgnored,
     /// A voter promises what its own log does not hold yet.
     UnheardGranted,
+    /// Addresses stay on the interface for the next epoch, and the holder is not told.
+    KeptUnsaid,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 19] = [
         Bug::NoQuarantine,
         Bug::CountedFromReceipt,
         Bug::CountedFromPush,
@@ -65,6 +67,7 @@ impl Bug {
         Bug::AnnounceBeforeAddress,
         Bug::ConfigIgnored,
         Bug::UnheardGranted,
+        Bug::KeptUnsaid,
     ];
 
     /// Its name on the command line.
@@ -88,6 +91,7 @@ impl Bug {
             Bug::AnnounceBeforeAddress => "announce-before-address",
             Bug::ConfigIgnored => "config-ignored",
             Bug::UnheardGranted => "unheard-granted",
+            Bug::KeptUnsaid => "kept-unsaid",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use buoy_core::effects::Event as StepEvent;
+use buoy_core::effects::{Again, Event as StepEvent};
 use buoy_core::lease::{
     Answer, HolderEffect, HolderEvent, LogView, Renew, VoterEffect, VoterEvent,
 };
@@ -132,9 +132,10 @@ impl Sim {
                 let view = bugs::holder_view(self.cfg.bug, &p.bugs, view, &self.everybody);
                 self.holder(n, now, HolderEvent::Applied(view), false, false);
             }
-            Input::Lowered(vip, epoch) => {
+            Input::Lowered(vip, epoch, kept) => {
                 let again = vip.clone();
-                self.holder(n, now, HolderEvent::Lowered { vip, epoch }, false, false);
+                let event = HolderEvent::Lowered { vip, epoch, kept };
+                self.holder(n, now, event, false, false);
                 if self.cfg.bug == Some(Bug::EpochAgain) {
                     let Some(p) = self.nodes[n].process.as_mut() else {
                         return;
@@ -153,11 +154,11 @@ impl Sim {
                     false,
                 );
             }
-            Input::Shut(key, addresses) => {
+            Input::Shut(key, addresses, again) => {
                 for address in &addresses {
                     self.nodes[n].gate.shut(*address);
                 }
-                self.carry(n, key, &addresses, StepEvent::Shut);
+                self.carry(n, key, &addresses, StepEvent::Shut { again });
             }
             Input::Stop => self.holder(n, now, HolderEvent::Stop, false, false),
             Input::Tick => {
@@ -328,10 +329,15 @@ impl Sim {
                 vip,
                 epoch,
                 addresses,
-                ..
+                reason,
             } => {
                 self.stats.shuts += 1;
-                let shut = Input::Shut((vip.clone(), epoch), addresses);
+                let Some(p) = self.nodes[n].process.as_ref() else {
+                    return;
+                };
+                let log = &p.published;
+                let again = Again::of(log, p.session.node, epoch, &addresses, &reason);
+                let shut = Input::Shut((vip.clone(), epoch), addresses, again);
                 if self.cfg.bug == Some(Bug::ReleasedBeforeShut) {
                     let generation = self.nodes[n].generation;
                     let (input, at) = (shut, self.now + MS);
@@ -343,7 +349,7 @@ impl Sim {
                             input,
                         },
                     );
-                    let lowered = Input::Lowered(vip, epoch);
+                    let lowered = Input::Lowered(vip, epoch, Vec::new());
                     if let Some(p) = self.nodes[n].process.as_mut() {
                         p.work.push_front(Work::stage(lowered));
                     }

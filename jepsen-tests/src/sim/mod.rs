@@ -63,6 +63,8 @@ pub struct Stats {
     pub events: u64,
     /// VIPs that went down.
     pub shuts: u64,
+    /// Addresses that stayed from one epoch to the next.
+    pub kept: u64,
     /// Assignments that a leader proposed.
     pub assigns: u64,
     /// Memberships that a leader proposed.
@@ -100,6 +102,12 @@ enum Event {
     },
     /// The kernel does what it was asked for.
     Netlink { n: usize, generation: u64 },
+    /// The next epoch of a VIP that was shut has been waited for long enough.
+    DecideAtLast {
+        n: usize,
+        generation: u64,
+        key: carrier::Key,
+    },
     /// Committed entries get applied.
     Apply { n: usize, generation: u64 },
     /// A stopped process goes on.
@@ -326,6 +334,9 @@ impl Sim {
                 self.lease_input(n, Input::MaxRaised(length));
             }
             Event::Netlink { n, generation } if alive(self, n, generation) => self.netlink(n),
+            Event::DecideAtLast { n, generation, key } if alive(self, n, generation) => {
+                self.decide_at_last(n, key);
+            }
             Event::Apply { n, generation } if alive(self, n, generation) => self.apply(n),
             Event::Resume { n, generation } if alive(self, n, generation) => self.resume(n),
             Event::Exit { n, generation } if alive(self, n, generation) => self.exit(n),
@@ -341,6 +352,7 @@ impl Sim {
             | Event::Later { .. }
             | Event::OnDisk { .. }
             | Event::Netlink { .. }
+            | Event::DecideAtLast { .. }
             | Event::Apply { .. }
             | Event::Resume { .. }
             | Event::Exit { .. } => {}

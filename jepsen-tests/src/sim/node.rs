@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buoy_core::effects::Steps;
+use buoy_core::effects::{Again, Steps};
 use buoy_core::lease::{
     Holder, HolderEffect, HolderParams, HolderView, LogView, Renew, Voter, VoterEffect,
 };
@@ -60,6 +60,8 @@ pub struct Process {
     pub work: VecDeque<Work>,
     /// VIPs on their way up or down, or up.
     pub steps: BTreeMap<Key, Steps>,
+    /// Of these it is not known yet what their next epoch keeps.
+    pub undecided: BTreeSet<Key>,
     /// What the kernel was asked for and has not done.
     pub netlink: VecDeque<Netlink>,
     /// Stopped (SIGSTOP) until then.
@@ -136,10 +138,10 @@ pub enum Input {
     Log,
     /// Entries were applied; with the true membership.
     Applied(HolderView, Membership),
-    /// The gate is to be shut for these.
-    Shut(Key, Vec<IpAddr>),
-    /// A VIP that was shut is lowered.
-    Lowered(VipName, Epoch),
+    /// The gate is to be shut for these; whether the node may have the VIP again.
+    Shut(Key, Vec<IpAddr>, Again),
+    /// A VIP that was shut is lowered, but for these addresses.
+    Lowered(VipName, Epoch, Vec<IpAddr>),
     /// A VIP cannot be held.
     GiveUp(VipName, Epoch),
     /// The disk has it.

@@ -1,6 +1,6 @@
 //! How a simulated daemon begins, receives messages, applies entries, is stopped, and ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ impl Sim {
             inbox: VecDeque::from([Input::Log]),
             work: VecDeque::new(),
             steps: BTreeMap::new(),
+            undecided: BTreeSet::new(),
             netlink: VecDeque::new(),
             paused_until: None,
             held: Vec::new(),
@@ -214,6 +215,7 @@ impl Sim {
         if self.cfg.bug != Some(Bug::ClaimsUnapplied) {
             self.feed_applied(n);
         }
+        self.decide(n);
     }
 
     /// Stops the process of node `n` where it stands.

@@ -65,11 +65,18 @@ impl Checker {
         }
     }
 
-    /// A VIP is about to be called lowered: nothing of it is left.
-    pub fn lowered(&mut self, here: &Node, addresses: &[IpAddr], epoch: Epoch, now: True) {
+    /// A VIP is about to be called lowered: nothing of it is left, but what is kept behind the shut gate.
+    pub fn lowered(
+        &mut self,
+        here: &Node,
+        addresses: &[IpAddr],
+        kept: &[IpAddr],
+        epoch: Epoch,
+        now: True,
+    ) {
         let open = |a: &IpAddr| here.gate.mapped().any(|m| m.0 == *a && m.3 == epoch);
-        let left =
-            |a: &&IpAddr| open(a) || here.addresses.contains(*a) || here.announced.contains(*a);
+        let there = |a: &IpAddr| here.addresses.contains(a) && !kept.contains(a);
+        let left = |a: &&IpAddr| open(a) || there(a) || here.announced.contains(*a);
         if let Some(address) = addresses.iter().find(left) {
             self.fail(Invariant::S4, now, || {
                 format!("node {} calls {address} lowered, and it is not", here.id)

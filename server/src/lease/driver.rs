@@ -238,8 +238,8 @@ impl Driver {
         );
         match input {
             LeaseIn::Applied(view) => self.holder(HolderEvent::Applied(view)),
-            LeaseIn::Lowered { vip, epoch } => {
-                self.holder(HolderEvent::Lowered { vip, epoch });
+            LeaseIn::Lowered { vip, epoch, kept } => {
+                self.holder(HolderEvent::Lowered { vip, epoch, kept });
                 if self.valve.has_unwanted() {
                     self.valve.forget_unwanted(&self.holder.addresses());
                 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use buoy_core::effects::Again;
 use buoy_core::lease::holder::HolderView;
 use buoy_core::{Epoch, NodeId, Session, VipName};
 use buoy_fence::gate::Gate;
 use tokio::sync::oneshot;
 
-/// What the lease thread asks of the rest of the daemon. At most one `Up` and one `Down` are under way
-/// per VIP and epoch, so the number of VIPs bounds the queue.
+/// What the lease thread asks of the rest of the daemon. Of the `Up` and the `Down`s of a VIP and epoch each is under
+/// way once at most, so the number of VIPs bounds the queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LeaseOut {
     /// The gate is open: add the addresses, announce them, notify.
@@ -22,7 +23,8 @@ pub enum LeaseOut {
         /// What to add.
         addresses: Vec<IpAddr>,
     },
-    /// The gate is shut: remove the addresses, then say [`LeaseIn::Lowered`].
+    /// The gate is shut: remove the addresses, then say [`LeaseIn::Lowered`]. Said again where addresses were kept
+    /// that nobody claims: then none may be.
     Down {
         /// Which VIP.
         vip: VipName,
@@ -30,6 +32,8 @@ pub enum LeaseOut {
         epoch: Epoch,
         /// What to remove.
         addresses: Vec<IpAddr>,
+        /// Whether this node may have the VIP again: what the newer epoch has unchanged can stay behind the gate.
+        again: Again,
         /// Why.
         reason: String,
     },
@@ -61,12 +65,14 @@ pub enum LeaseOut {
 pub enum LeaseIn {
     /// The applied state assigns this to us.
     Applied(HolderView),
-    /// The addresses of a VIP that went down are gone.
+    /// The addresses of a VIP that went down are gone, but for those that are kept.
     Lowered {
         /// Which VIP.
         vip: VipName,
         /// Which epoch.
         epoch: Epoch,
+        /// Still there, behind the shut gate, for the newer epoch that is applied here.
+        kept: Vec<IpAddr>,
     },
     /// A VIP cannot be held here.
     GiveUp {

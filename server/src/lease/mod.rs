@@ -172,6 +172,10 @@ const INITIAL_RTT: Duration = Duration::from_millis(10);
 /// A peer that says nothing for one lease is given up.
 fn transport(timing: &Timing) -> Arc<quinn::TransportConfig> {
     let mut t = quinn::TransportConfig::default();
+    // An acknowledgement that nothing carries along is sent at once: a later one would wake both ends once more.
+    let mut acknowledge = quinn::AckFrequencyConfig::default();
+    acknowledge.ack_eliciting_threshold(0u8.into());
+    t.ack_frequency_config(Some(acknowledge));
     t.max_idle_timeout(timing.lease.try_into().ok())
         // Without claims and members there is nothing to say, and the connection should still be there.
         .keep_alive_interval(Some(timing.lease / 3))

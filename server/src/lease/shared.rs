@@ -21,6 +21,8 @@ pub struct Held {
     pub phase: Phase,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Addresses of it may be on the interface though it was never up: the epoch before left them.
+    pub inherits: bool,
     /// Lease slot in the gate; its deadline is read from the gate itself.
     pub slot: Option<u32>,
 }

@@ -9,6 +9,7 @@ use buoy_fence::gate::{
 
 /// What a gate refuses, and its books; shared with the test.
 pub(super) struct Whims {
+    pub kind: GateKind,
     pub manage: Vec<IpAddr>,
     pub open: Vec<IpAddr>,
     pub shut: Vec<IpAddr>,
@@ -31,6 +32,7 @@ pub(super) struct Stubborn(pub Arc<Mutex<Whims>>);
 impl Stubborn {
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(Whims {
+            kind: GateKind::Ebpf,
             manage: Vec::new(),
             open: Vec::new(),
             shut: Vec::new(),
@@ -53,7 +55,7 @@ fn refusal(action: &str) -> GateError {
 
 impl Gate for Stubborn {
     fn kind(&self) -> GateKind {
-        GateKind::UserspaceOnly
+        self.whims().kind
     }
     fn deadlines(&self) -> Deadlines {
         self.whims().inner.deadlines()

@@ -6,9 +6,11 @@ use std::time::Instant;
 use super::stubborn::Stubborn;
 use super::*;
 use crate::tls::Tls;
+use buoy_core::effects::Again;
 use buoy_core::lease::holder::{HolderView, Wanted};
 use buoy_core::spec::timing::Profile;
 use buoy_core::{ConfigId, Epoch, Incarnation, Membership, VipName};
+use buoy_fence::gate::GateKind;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -200,6 +202,7 @@ async fn a_vip_comes_up_moves_and_every_node_is_heard() {
         .send(LeaseIn::Lowered {
             vip: vip.clone(),
             epoch: Epoch(5),
+            kept: vec![],
         })
         .unwrap();
     expect_up(&mut nodes, 1).await;
@@ -323,4 +326,28 @@ async fn where_one_address_cannot_be_shut_every_vip_goes_down() {
     assert_eq!(said, expected.map(|(word, vip)| (word, vip.to_owned())));
     let whims = alone.gate.whims();
     assert_eq!((whims.slot(stuck), whims.slot(other)), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_vip_may_stay_only_behind_a_packet_gate() {
+    for (kind, expected) in [
+        (GateKind::Ebpf, Again::Logged),
+        (GateKind::UserspaceOnly, Again::No),
+    ] {
+        let mut alone = Alone::new();
+        alone.gate.whims().kind = kind;
+        let address = alone.put("web", 1);
+        assert_eq!(alone.says().await, ("up", "web".into()));
+        alone.put("web", 1);
+        let mut out = alone.node.next().await;
+        // The voter may deny the old epoch before the applied state ends it.
+        if matches!(out, LeaseOut::GaveUp { .. }) {
+            out = alone.node.next().await;
+        }
+        let LeaseOut::Down { epoch, again, .. } = out else {
+            panic!("{out:?}");
+        };
+        assert_eq!((epoch, again), (Epoch(1), expected), "{kind:?}");
+        assert_eq!(alone.gate.whims().slot(address), None, "the gate is shut");
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use buoy_core::Mono;
-use buoy_fence::gate::{Deadlines, Gate, GateError, SlotId};
+use buoy_fence::gate::{Deadlines, Gate, GateError, GateKind, SlotId};
 use tracing::error;
 
 /// How far a gate could be shut.
@@ -43,6 +43,11 @@ impl Valve {
 
     pub(super) fn gate(&mut self) -> &mut dyn Gate {
         self.gate.as_mut()
+    }
+
+    /// Does the kernel drop the packets of an address that is shut?
+    pub(super) fn drops_packets(&self) -> bool {
+        self.gate.kind() != GateKind::UserspaceOnly
     }
 
     /// Stores the deadline of a slot. If the kernel refuses, the old one stands: the VIPs of the slot end

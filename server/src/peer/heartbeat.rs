@@ -84,3 +84,79 @@ where
     link.beats = Some(beats);
     Ok(Box::pin(stream::once(std::future::ready(Ok(answer)))))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use buoy_core::NodeName;
+    use buoy_core::spec::timing::{Profile, Timing};
+    use buoy_core::spec::{NodeSpec, Role};
+    use buoy_storage::{PeerNode, Vote};
+    use openraft::network::RaftNetworkFactory;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::peer::network::RaftNetwork;
+    use crate::peer::pool::PeerPool;
+    use crate::tls::Tls;
+
+    const PEER: NodeId = NodeId(2);
+
+    /// A connection that was cut while it was idle looks like this one: open, and nothing comes back.
+    #[tokio::test]
+    async fn a_peer_that_answers_no_heartbeat_gets_a_new_connection_within_a_lease() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let timing = Timing::for_profile(Profile::Lan);
+        let spec = NodeSpec {
+            id: PEER,
+            name: "n2".parse::<NodeName>().unwrap(),
+            address,
+            role: Role::Member,
+        };
+        let tls = Tls::insecure("test").unwrap();
+        let pool = PeerPool::new("test", NodeId(1), &[spec], tls, &timing);
+        let node = PeerNode {
+            name: "n2".into(),
+            address: address.to_string(),
+        };
+        let mut link = RaftNetwork::new(pool)
+            .new_heartbeat_client(PEER.0, &node)
+            .await;
+
+        let beat = timing.raft_heartbeat;
+        let beats = async {
+            loop {
+                let request = AppendEntriesRequest {
+                    vote: Vote::new(1, 1),
+                    prev_log_id: None,
+                    entries: Vec::new(),
+                    leader_commit: None,
+                };
+                let input = stream::iter([request]);
+                // openraft gives a heartbeat that long, and then drops it.
+                let sent = tokio::time::timeout(beat, send(&mut link, input)).await;
+                assert!(sent.is_err(), "nobody answers");
+            }
+        };
+        let reconnected = async {
+            // Both stay open, and silent.
+            let first = listener.accept().await.unwrap();
+            let began = Instant::now();
+            let second = listener.accept().await.unwrap();
+            let took = began.elapsed();
+            drop((first, second));
+            took
+        };
+        let took = tokio::select! {
+            took = reconnected => took,
+            () = beats => unreachable!("heartbeats go on"),
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("no new connection"),
+        };
+        // One beat more than a lease at most, and some time for a machine that does other things.
+        assert!(took < 4 * timing.lease, "{took:?}");
+        assert!(took > timing.lease / 2, "given up at once: {took:?}");
+    }
+}

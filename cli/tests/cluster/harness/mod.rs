@@ -1,5 +1,6 @@
 //! A cluster of real daemons on a network of its own, and what can be done to it and asked of it.
 
+mod notices;
 mod seen;
 
 use std::net::IpAddr;
@@ -273,9 +274,9 @@ impl Cluster {
 
     // --- the command line
 
-    /// A `buoy` command that talks to a node.
+    /// A `buoy` command on a node, that talks to its daemon.
     pub fn buoy_command(&self, node: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.command(node, program());
         for variable in [
             "BUOY_SOCKET",
             "BUOY_SERVER",

@@ -115,12 +115,15 @@ pub enum HolderEvent {
     Applied(HolderView),
     /// An answer was received.
     Answer(Answer),
-    /// After [`HolderEffect::Shut`]: the gate is shut and the addresses are gone.
+    /// After [`HolderEffect::Shut`]: the gate is shut and the addresses are gone, but for those that are kept.
     Lowered {
         /// Which VIP.
         vip: VipName,
         /// Which epoch of it.
         epoch: Epoch,
+        /// Left on the interface behind the shut gate, for the next epoch of the VIP that the applied state assigns to
+        /// this node. If there is none after all, [`HolderEffect::Shut`] comes once more, and then nothing may be kept.
+        kept: Vec<IpAddr>,
     },
     /// This node cannot hold the VIP.
     GiveUp {
@@ -182,7 +185,8 @@ pub enum HolderEffect {
         slot: SlotId,
     },
     /// Shut the gate at once, then remove the addresses, then say [`HolderEvent::Lowered`]. It must not
-    /// be said while a gate is not known to be shut: the claim stays, and keeps others out, until then.
+    /// be said while a gate is not known to be shut: the claim stays, and keeps others out, until then. A VIP
+    /// that was not opened is shut too where the epoch before left addresses of it.
     Shut {
         /// Which VIP.
         vip: VipName,
@@ -226,6 +230,8 @@ pub struct VipStatus<'a> {
     pub phase: Phase,
     /// Its addresses, in order.
     pub addresses: &'a [IpAddr],
+    /// Addresses of it may be on the interface though its gate was never open: the epoch before left them.
+    pub inherits: bool,
     /// Slot of the gate, while active or lowering.
     pub slot: Option<SlotId>,
     /// Until when the gate is open, while active.
@@ -322,7 +328,9 @@ impl Holder {
         match event {
             HolderEvent::Applied(view) => self.applied(now, view, effects),
             HolderEvent::Answer(answer) => self.answered(now, answer, effects),
-            HolderEvent::Lowered { vip, epoch } => self.lowered(&(vip, epoch)),
+            HolderEvent::Lowered { vip, epoch, kept } => {
+                self.lowered(&(vip, epoch), &kept, effects)
+            }
             HolderEvent::GiveUp { vip, epoch, reason } => {
                 self.go_down(&(vip, epoch), DownReason::GivenUp(reason), effects);
             }
@@ -348,6 +356,7 @@ impl Holder {
             epoch: *epoch,
             phase: v.phase(),
             addresses: &v.addresses,
+            inherits: v.inherits,
             slot: v.slot(),
             deadline: v.active_slot().and_then(|s| self.slots.deadline(s)),
             granted_by: self.quorum.nodes(v.granted).collect(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Bound::{Excluded, Included};
 
 use super::{DownReason, Holder, HolderEffect, HolderView, Key, Phase, SlotId};
 use crate::ids::Epoch;
@@ -21,8 +22,8 @@ enum Stage {
     Claiming,
     /// Up, by this slot.
     Active(SlotId),
-    /// Shut, in the claims until it is lowered. The slot is not used again before.
-    Lowering(SlotId),
+    /// Shut, in the claims until it is lowered. The slot that it was up by is not used again before.
+    Lowering(Option<SlotId>),
 }
 
 /// A VIP under one epoch.
@@ -31,6 +32,9 @@ pub(super) struct Vip {
     /// In order, each once.
     pub addresses: Vec<IpAddr>,
     stage: Stage,
+    /// Addresses of it are on the interface already, behind the shut gate: the epoch before left them. So its claim
+    /// does not go before they do, even if it never comes up.
+    pub inherits: bool,
     /// Voters whose newest answer grants all addresses; kept while claiming or active.
     pub granted: VoterSet,
     /// Revision of the claims that named it first.
@@ -48,7 +52,8 @@ impl Vip {
 
     pub fn slot(&self) -> Option<SlotId> {
         match self.stage {
-            Stage::Active(slot) | Stage::Lowering(slot) => Some(slot),
+            Stage::Active(slot) => Some(slot),
+            Stage::Lowering(slot) => slot,
             Stage::Waiting | Stage::Claiming => None,
         }
     }
@@ -62,6 +67,15 @@ impl Vip {
 
     pub fn go_active(&mut self, slot: SlotId) {
         self.stage = Stage::Active(slot);
+    }
+
+    fn shut(&self, (vip, epoch): &Key, reason: DownReason) -> HolderEffect {
+        HolderEffect::Shut {
+            vip: vip.clone(),
+            epoch: *epoch,
+            addresses: self.addresses.clone(),
+            reason,
+        }
     }
 
     fn counts_grants(&self) -> bool {
@@ -113,6 +127,7 @@ impl Holder {
             let vip = Vip {
                 addresses,
                 stage: Stage::Waiting,
+                inherits: false,
                 granted: 0,
                 since_rev: 0,
             };
@@ -164,16 +179,21 @@ impl Holder {
                 );
                 continue;
             }
-            self.waiting.remove(&key);
-            self.claims_change();
-            if let Some(vip) = self.vips.get_mut(&key) {
-                vip.stage = Stage::Claiming;
-                vip.since_rev = self.rev;
-                self.claims
-                    .extend(vip.addresses.iter().map(|a| (*a, key.clone())));
-            }
-            self.claiming.insert(key);
+            self.claim(key);
         }
+    }
+
+    /// What waited is in nobody's way: its addresses go into the claims.
+    fn claim(&mut self, key: Key) {
+        self.waiting.remove(&key);
+        self.claims_change();
+        if let Some(vip) = self.vips.get_mut(&key) {
+            vip.stage = Stage::Claiming;
+            vip.since_rev = self.rev;
+            self.claims
+                .extend(vip.addresses.iter().map(|a| (*a, key.clone())));
+        }
+        self.claiming.insert(key);
     }
 
     /// A VIP goes down, or is claimed no longer; its epoch is spent.
@@ -192,20 +212,20 @@ impl Holder {
                 self.waiting.remove(key);
                 self.vips.remove(key);
             }
+            Stage::Claiming if vip.inherits => {
+                vip.stage = Stage::Lowering(None);
+                self.claiming.remove(key);
+                effects.push(vip.shut(key, reason.clone()));
+            }
             Stage::Claiming => {
-                // Its gate was never open: the claim can go at once.
+                // Its gate was never open, and nothing of it is here: the claim can go at once.
                 self.claiming.remove(key);
                 self.unclaim(key);
             }
             Stage::Active(slot) => {
-                vip.stage = Stage::Lowering(slot);
+                vip.stage = Stage::Lowering(Some(slot));
+                effects.push(vip.shut(key, reason.clone()));
                 self.slots.lower(slot, key);
-                effects.push(HolderEffect::Shut {
-                    vip: key.0.clone(),
-                    epoch: key.1,
-                    addresses: vip.addresses.clone(),
-                    reason: reason.clone(),
-                });
             }
         }
         if reason.is_given_up() {
@@ -217,12 +237,45 @@ impl Holder {
         }
     }
 
-    /// The gate is shut and the addresses are gone: only now may the claim go.
-    pub(super) fn lowered(&mut self, key: &Key) {
-        if let Some(Stage::Lowering(slot)) = self.vips.get(key).map(|v| v.stage) {
-            self.slots.lowered(slot);
-            self.unclaim(key);
+    /// The gate is shut and the addresses are gone, but for those that are `kept` for the next epoch: only now may
+    /// the claim go. The claims on what was kept pass to the next epoch in the same step, so that there is no list of
+    /// claims without them; where no next epoch can take them over, they have to go first.
+    pub(super) fn lowered(&mut self, key: &Key, kept: &[IpAddr], effects: &mut Vec<HolderEffect>) {
+        let Some((vip, Stage::Lowering(slot))) = self.vips.get(key).map(|v| (v, v.stage)) else {
+            return;
+        };
+        let heir = self.heir(key, kept);
+        if heir.is_none() && !kept.is_empty() {
+            effects.push(vip.shut(key, DownReason::Unassigned));
+            return;
         }
+        if let Some(slot) = slot {
+            self.slots.lowered(slot);
+        }
+        self.unclaim(key);
+        if let Some(heir) = heir {
+            if let Some(vip) = self.vips.get_mut(&heir) {
+                vip.inherits = true;
+            }
+            self.claim(heir);
+        }
+    }
+
+    /// The next epoch of a VIP, if it has all the addresses that were kept (at least one), and nobody but the present
+    /// epoch is in its way.
+    fn heir(&self, key: &Key, kept: &[IpAddr]) -> Option<Key> {
+        kept.first()?;
+        let next = (
+            Excluded(key.clone()),
+            Included((key.0.clone(), Epoch(u64::MAX))),
+        );
+        let (heir, vip) = self.vips.range(next).next()?;
+        let before = self.vips.get(key)?.addresses.len();
+        let fits = self.claims.len() - before + vip.addresses.len() <= MAX_CLAIMS;
+        let free = |a: &IpAddr| self.claims.get(a).is_none_or(|by| by == key);
+        let has = |a: &IpAddr| vip.addresses.contains(a);
+        let can = vip.stage == Stage::Waiting && fits && vip.addresses.iter().all(free);
+        (can && kept.iter().all(has)).then(|| heir.clone())
     }
 
     fn unclaim(&mut self, key: &Key) {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use buoy_core::effects::Again;
 use buoy_core::lease::holder::{DownReason, HolderEffect, HolderEvent};
 use buoy_core::{Epoch, VipName};
 use buoy_fence::clock::boottime;
@@ -115,12 +116,23 @@ impl Driver {
             self.shared.lost.fetch_add(1, Relaxed);
         }
         self.held_changed = true;
+        let again = self.again(epoch, &addresses, &reason);
         self.tell(LeaseOut::Down {
             vip,
             epoch,
             addresses,
+            again,
             reason: reason.to_string(),
         });
+    }
+
+    /// May a VIP that went down have a newer epoch at this node? Without the packet gate that makes no difference:
+    /// nothing may stay on an interface.
+    fn again(&self, epoch: Epoch, addresses: &[IpAddr], reason: &DownReason) -> Again {
+        match self.valve.drops_packets() {
+            true => Again::of(&self.log_view.load(), self.me, epoch, addresses, reason),
+            false => Again::No,
+        }
     }
 
     /// Shuts the gate over the addresses of a VIP; returns only when they are shut.
@@ -161,6 +173,7 @@ impl Driver {
             let claim = Held {
                 phase: status.phase,
                 addresses: status.addresses.to_vec(),
+                inherits: status.inherits,
                 slot,
             };
             held.insert((status.vip.clone(), status.epoch), claim);

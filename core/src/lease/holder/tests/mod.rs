@@ -1,5 +1,6 @@
 //! Tests of the holder: a holder with voters that answer as a test says.
 
+mod kept;
 mod rounds;
 mod rules;
 mod slots;
@@ -183,11 +184,17 @@ impl Rig {
     }
 
     fn lowered(&mut self, at: u64, vip: &str, epoch: u64) -> Vec<String> {
+        self.lowered_but(at, vip, epoch, &[])
+    }
+
+    /// Lowered, and these addresses were kept.
+    fn lowered_but(&mut self, at: u64, vip: &str, epoch: u64, kept: &[u8]) -> Vec<String> {
         self.handle(
             at,
             HolderEvent::Lowered {
                 vip: name(vip),
                 epoch: Epoch(epoch),
+                kept: kept.iter().map(|a| address(*a)).collect(),
             },
         )
     }

@@ -235,6 +235,7 @@ fn changes_of_a_long_list_travel_together() {
         let lowered = HolderEvent::Lowered {
             vip: name(&format!("v{i}")),
             epoch: Epoch(5),
+            kept: vec![],
         };
         rig.handle(10 + i / 32, lowered);
     }

@@ -1,0 +1,227 @@
+//! The kernel, and what this process may ask of it.
+
+use std::time::Duration;
+
+use buoy_fence::gate::{EbpfGate, EbpfOptions, Gate};
+
+use super::{Files, Finding};
+use crate::precheck::MIN_LEASE_WITHOUT_REALTIME;
+use crate::sys;
+
+/// Capabilities (capabilities(7)): bit, name, and what goes without it.
+const CAPABILITIES: [(u32, &str, &str); 6] = [
+    (12, "CAP_NET_ADMIN", "no address and no packet gate"),
+    (
+        13,
+        "CAP_NET_RAW",
+        "no gratuitous ARP, so neighbours send to the old owner until their caches expire",
+    ),
+    (39, "CAP_BPF", "no eBPF gate"),
+    (
+        23,
+        "CAP_SYS_NICE",
+        "no realtime scheduling, unless RLIMIT_RTPRIO allows it",
+    ),
+    (
+        14,
+        "CAP_IPC_LOCK",
+        "no locked memory, unless RLIMIT_MEMLOCK allows it",
+    ),
+    (21, "CAP_SYS_ADMIN", ""),
+];
+/// Those without which Buoy does not do its job.
+const NEEDED: [u32; 3] = [12, 13, 39];
+const CAP_SYS_NICE: u32 = 23;
+const CAP_IPC_LOCK: u32 = 14;
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Clock sources that are slow to read, or known to drift.
+const POOR_CLOCKS: [&str; 5] = ["acpi_pm", "hpet", "jiffies", "pit", "refined-jiffies"];
+
+pub(super) fn examine(files: &Files) -> Vec<Finding> {
+    let held = capabilities(files).unwrap_or(0);
+    let mut found = permissions(held);
+    found.push(gate());
+    found.extend(clocks(files));
+    found.push(memory(held));
+    found.push(realtime(files, held));
+    found
+}
+
+fn capabilities(files: &Files) -> Option<u64> {
+    let status = files.read("proc/thread-self/status")?;
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn holds(held: u64, bit: u32) -> bool {
+    held & (1 << bit) != 0
+}
+
+fn permissions(held: u64) -> Vec<Finding> {
+    const ABOUT: &str = "capabilities";
+    let lacking: Vec<Finding> = CAPABILITIES
+        .iter()
+        // CAP_SYS_ADMIN includes CAP_BPF; nothing needs it where that is.
+        .filter(|(bit, ..)| *bit != CAP_SYS_ADMIN && !holds(held, *bit))
+        .filter(|(bit, ..)| *bit != 39 || !holds(held, CAP_SYS_ADMIN))
+        .map(|(bit, name, without)| {
+            let found = format!("{name} is missing: {without}");
+            let advice =
+                format!("run this as root, and add {name} to CapabilityBoundingSet= of the unit");
+            if NEEDED.contains(bit) {
+                Finding::problem(ABOUT, found, advice)
+            } else {
+                Finding::warning(ABOUT, found, advice)
+            }
+        })
+        .collect();
+    if lacking.is_empty() {
+        return vec![Finding::fine(ABOUT, "all that are needed")];
+    }
+    lacking
+}
+
+/// The kernel loads, verifies and runs the very programs; nothing is attached.
+fn gate() -> Finding {
+    const ABOUT: &str = "gate";
+    let tried = EbpfGate::new(EbpfOptions::default()).and_then(|mut gate| gate.self_test());
+    match tried {
+        Ok(()) => Finding::fine(
+            ABOUT,
+            format!(
+                "eBPF: loaded, and it drops and passes trial packets as it should (Linux {})",
+                release()
+            ),
+        ),
+        Err(e) => Finding::problem(ABOUT, e.to_string(), ""),
+    }
+}
+
+fn release() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    text.map_or_else(
+        |_| "of an unknown release".to_owned(),
+        |t| t.trim().to_owned(),
+    )
+}
+
+fn clocks(files: &Files) -> Vec<Finding> {
+    const ABOUT: &str = "clock";
+    let mut found = Vec::new();
+    match files.read("sys/devices/system/clocksource/clocksource0/current_clocksource") {
+        Some(source) if POOR_CLOCKS.contains(&source.as_str()) => found.push(Finding::warning(
+            ABOUT,
+            format!("the kernel reads its time from {source}, which is slow, and may drift more than leases allow for"),
+            "find out in the kernel log why the TSC (or the hypervisor's clock) was given up",
+        )),
+        Some(source) => found.push(Finding::fine(ABOUT, format!("clock source {source}"))),
+        None => {}
+    }
+    if let Err(e) = buoy_fence::clock::check_time_namespace() {
+        found.push(Finding::problem(ABOUT, e.to_string(), ""));
+    }
+    found
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` outlives the call.
+    match unsafe { libc::getrlimit(resource, &mut limit) } {
+        0 => limit.rlim_cur,
+        _ => 0,
+    }
+}
+
+/// More than a daemon with many VIPs ever uses.
+const MEMLOCK: u64 = 256 << 20;
+
+fn memory(held: u64) -> Finding {
+    const ABOUT: &str = "memory";
+    let limit = limit(libc::RLIMIT_MEMLOCK);
+    if holds(held, CAP_IPC_LOCK) || limit >= MEMLOCK {
+        return Finding::fine(
+            ABOUT,
+            "may be locked, so that a renewal never waits for swap",
+        );
+    }
+    Finding::warning(
+        ABOUT,
+        format!(
+            "only {} KiB may be locked: a renewal can wait for swap, and a lease be lost",
+            limit / 1024
+        ),
+        "LimitMEMLOCK=infinity in the unit, or CAP_IPC_LOCK",
+    )
+}
+
+fn realtime(files: &Files, held: u64) -> Finding {
+    const ABOUT: &str = "realtime";
+    let tried = std::thread::spawn(sys::realtime).join();
+    let refused = match tried {
+        Ok(Ok(())) => match files.number("proc/sys/kernel/sched_rt_runtime_us") {
+            Some(0) => {
+                "kernel.sched_rt_runtime_us is 0: realtime threads do not run at all".to_owned()
+            }
+            _ => return Finding::fine(ABOUT, "SCHED_RR is allowed"),
+        },
+        Ok(Err(e)) if holds(held, CAP_SYS_NICE) => format!(
+            "SCHED_RR is refused ({e}) with CAP_SYS_NICE: this control group has no realtime budget (cpu.rt_runtime_us)"
+        ),
+        Ok(Err(e)) => format!("SCHED_RR is refused ({e})"),
+        Err(_) => "the trial thread failed".to_owned(),
+    };
+    let least: Duration = MIN_LEASE_WITHOUT_REALTIME;
+    Finding::warning(
+        ABOUT,
+        format!(
+            "{refused}: a busy machine may renew too late, so leases must be at least {least:?} long"
+        ),
+        "LimitRTPRIO=10 in the unit, or CAP_SYS_NICE; or timing.profile = \"wan\"",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+
+    #[test]
+    fn a_missing_capability_is_named_with_what_goes_without_it() {
+        let all = CAPABILITIES
+            .iter()
+            .fold(0, |mask, (bit, ..)| mask | 1u64 << bit);
+        assert_eq!(permissions(all)[0].level, Level::Fine);
+        // CAP_SYS_ADMIN includes CAP_BPF.
+        assert_eq!(permissions(all & !(1 << 39))[0].level, Level::Fine);
+        assert_eq!(permissions(all & !(1 << 21))[0].level, Level::Fine);
+        let found = permissions(all & !(1 << 13));
+        assert_eq!((found.len(), found[0].level), (1, Level::Problem));
+        assert!(found[0].found.contains("CAP_NET_RAW"), "{found:?}");
+        assert_eq!(permissions(all & !(1 << 23))[0].level, Level::Warning);
+        assert_eq!(permissions(0).len(), 5);
+    }
+
+    #[test]
+    fn a_poor_clock_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir
+            .path()
+            .join("sys/devices/system/clocksource/clocksource0");
+        std::fs::create_dir_all(&at).unwrap();
+        let files = Files {
+            root: dir.path().into(),
+        };
+        for (source, level) in [
+            ("tsc", Level::Fine),
+            ("kvm-clock", Level::Fine),
+            ("hpet", Level::Warning),
+        ] {
+            std::fs::write(at.join("current_clocksource"), format!("{source}\n")).unwrap();
+            assert_eq!(clocks(&files)[0].level, level, "{source}");
+        }
+    }
+}
