@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use buoy_server::config::{Config, ConfigErrors, check_against_host, interfaces};
+use buoy_server::config::{Checked, Config, ConfigErrors, interfaces};
 use serde_json::{Value, json};
 
 use crate::error::{Failure, Verdict};
@@ -11,14 +11,16 @@ use crate::output::Output;
 
 /// Checks the file, and, unless `no_host`, compares it with this machine.
 pub fn run(file: &Path, no_host: bool, out: &mut Output) -> Result<Verdict, Failure> {
-    let (config, notes) = match check(file, no_host)? {
-        Ok(found) => found,
+    let Checked { result, notes } = check(file, no_host)?;
+    let config = match result {
+        Ok(config) => config,
         Err(errors) if errors.is_unreadable() => {
             return Err(Failure::Usage(errors.render(false)));
         }
         Err(errors) => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            out.either(|| errors_json(&errors), || errors.render(colour))?;
+            let text = || errors.render(colour) + &warnings(notes.iter());
+            out.either(|| errors_json(&errors, &notes), text)?;
             return Ok(Verdict::Unhealthy);
         }
     };
@@ -26,22 +28,24 @@ pub fn run(file: &Path, no_host: bool, out: &mut Output) -> Result<Verdict, Fail
     Ok(Verdict::Fine)
 }
 
-type Checked = Result<(Config, Vec<String>), ConfigErrors>;
-
 fn check(file: &Path, no_host: bool) -> Result<Checked, Failure> {
-    let config = match Config::load(file) {
-        Ok(config) => config,
-        Err(errors) => return Ok(Err(errors)),
-    };
     if no_host {
-        return Ok(Ok((config, Vec::new())));
+        return Ok(Config::check(file, None));
     }
-    let host = interfaces().map_err(|e| {
-        Failure::Refused(format!(
-            "cannot list this machine's network interfaces: {e} (--no-host does without)"
-        ))
-    })?;
-    Ok(check_against_host(&config, &host).map(|notes| (config, notes)))
+    match interfaces() {
+        Ok(host) => Ok(Config::check(file, Some(&host))),
+        Err(e) => {
+            let words = format!(
+                "cannot list this machine's network interfaces: {e} (--no-host does without)"
+            );
+            let mut checked = Config::check(file, None);
+            if checked.result.is_ok() {
+                return Err(Failure::Refused(words));
+            }
+            checked.notes.push(words);
+            Ok(checked)
+        }
+    }
 }
 
 fn good_text(config: &Config, notes: &[String]) -> String {
@@ -54,10 +58,13 @@ fn good_text(config: &Config, notes: &[String]) -> String {
         config.vips.len(),
         config.profile
     );
-    for warning in config.warnings.iter().chain(notes) {
-        text.push_str(&format!("  warning: {warning}\n"));
-    }
+    text.push_str(&warnings(config.warnings.iter().chain(notes)));
     text
+}
+
+fn warnings<'a>(all: impl Iterator<Item = &'a String>) -> String {
+    all.map(|warning| format!("  warning: {warning}\n"))
+        .collect()
 }
 
 fn good_json(config: &Config, notes: &[String]) -> Value {
@@ -74,7 +81,7 @@ fn good_json(config: &Config, notes: &[String]) -> Value {
     })
 }
 
-fn errors_json(errors: &ConfigErrors) -> Value {
+fn errors_json(errors: &ConfigErrors, notes: &[String]) -> Value {
     let problems: Vec<Value> = errors
         .problems()
         .iter()
@@ -90,5 +97,11 @@ fn errors_json(errors: &ConfigErrors) -> Value {
             })
         })
         .collect();
-    json!({ "file": errors.name(), "good": false, "count": errors.count(), "problems": problems })
+    json!({
+        "file": errors.name(),
+        "good": false,
+        "count": errors.count(),
+        "warnings": notes,
+        "problems": problems,
+    })
 }

@@ -309,6 +309,7 @@ fn a_bad_configuration() {
   help: did you mean `socket`?
 
 bad.toml: 4 problems
+  warning: this machine has no interface nosuch0: VIP web cannot be up here until there is one
 "
     );
     let output = buoy(&["check-config", "bad.toml", "--json"])
@@ -321,6 +322,7 @@ bad.toml: 4 problems
         (json["good"].as_bool(), json["count"].as_u64()),
         (Some(false), Some(4))
     );
+    assert_eq!(json["warnings"].as_array().map(Vec::len), Some(1));
     assert_eq!(
         (
             json["problems"][3]["line"].as_u64(),

@@ -14,7 +14,7 @@ use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
 use buoy_fence::announce::{Announcer, Target};
 use buoy_fence::clock::boottime;
 use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
 
 use crate::applied::Specs;
@@ -22,6 +22,7 @@ use crate::gated::Gated;
 use crate::guardian::{Refusals, until};
 use crate::lease::{LeaseIn, LeaseOut};
 use crate::longest::LongestPromise;
+use crate::lowering::{self, Lowering};
 use crate::reporter::Reporter;
 
 /// Messages handled together at most: many VIPs of one crashed node come up in one go.
@@ -57,11 +58,12 @@ type Key = (VipName, Epoch);
 type Due = Vec<(Key, Effect)>;
 
 /// VIPs on their way up or down, or up.
-#[derive(Default)]
 struct Underway {
     steps: BTreeMap<Key, Steps>,
     /// VIPs of which it is not known yet what their next epoch keeps, and until when that may be waited for.
     undecided: BTreeMap<Key, Mono>,
+    /// Takes VIPs whose addresses the kernel did not remove at once, when they have none left.
+    late: UnboundedSender<Lowering>,
 }
 
 impl Underway {
@@ -83,7 +85,12 @@ impl Carrier {
     /// Runs until the lease thread is gone.
     pub async fn run(self, mut orders: UnboundedReceiver<LeaseOut>) {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut vips = Underway::default();
+        let (late, mut gone) = unbounded_channel();
+        let mut vips = Underway {
+            steps: BTreeMap::new(),
+            undecided: BTreeMap::new(),
+            late,
+        };
         let mut assigned = self.specs.assigned();
         loop {
             let patience = vips.undecided.values().min().copied();
@@ -92,6 +99,9 @@ impl Carrier {
                 count = orders.recv_many(&mut batch, BATCH) => if count == 0 { return },
                 Ok(()) = assigned.changed(), if patience.is_some() => {}
                 () = until(patience), if patience.is_some() => {}
+                Some(lowering) = gone.recv() => {
+                    self.take_steps(&mut vips, &Event::Removed, &mut vec![lowering]).await;
+                }
             }
             self.obey(&mut vips, batch.drain(..)).await;
             let now_assigned = assigned.borrow_and_update().clone();
@@ -139,7 +149,7 @@ impl Carrier {
         self.take_steps(vips, &kind, &mut run).await;
     }
 
-    /// The gates of these VIPs were opened, or were shut: everything that follows.
+    /// The gates of these VIPs were opened or shut, or their addresses are gone at last: everything that follows.
     async fn take_steps(
         &self,
         vips: &mut Underway,
@@ -186,7 +196,7 @@ impl Carrier {
         }
         let mut next = Due::new();
         self.announcer.down(&quiet);
-        for (key, addresses) in self.remove(remove).await {
+        for (key, addresses) in self.remove(remove, &vips.late).await {
             vips.handle(&key, &addresses, Event::Removed, &mut next);
         }
         for (key, addresses, failed) in self.add(add).await {
@@ -274,20 +284,23 @@ impl Carrier {
         self.announcer.up(targets).await;
     }
 
-    /// Removes the addresses of VIPs whose gate is shut.
-    async fn remove(&self, vips: Vec<(Key, Vec<IpAddr>)>) -> Vec<(Key, Vec<IpAddr>)> {
+    /// Removes the addresses of VIPs whose gate is shut; those that have none left. The others are told of later.
+    async fn remove(
+        &self,
+        vips: Vec<Lowering>,
+        later: &UnboundedSender<Lowering>,
+    ) -> Vec<Lowering> {
         let ips: Vec<IpAddr> = vips.iter().flat_map(|(_, a)| a.iter().copied()).collect();
         if ips.is_empty() {
             return vips;
         }
-        let results = self.addresses.remove(&ips).await;
-        for (ip, result) in ips.iter().zip(results) {
-            if let Err(e) = result {
-                // The gate is shut over it; its lifetime takes it away.
-                error!("address {ip} was not removed: {e}");
-            }
+        let (gone, left) = lowering::sort(vips, self.addresses.remove(&ips).await);
+        if !left.is_empty() {
+            let addresses = self.addresses.clone();
+            let remove = move |ips: Vec<IpAddr>| addresses.remove(&ips);
+            tokio::spawn(lowering::until_gone(left, remove, later.clone()));
         }
-        vips
+        gone
     }
 
     /// What is only said, to the lease thread or to people.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use buoy_core::{Incarnation, NodeId, NodeName, Session};
 use buoy_fence::addr::Addresses;
 use buoy_fence::announce::Announcer;
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{Deadlines, EbpfGate, EbpfOptions, Gate, UserspaceGate};
+use buoy_fence::gate::Deadlines;
 use buoy_fence::link::Links;
 use buoy_storage::{Identity, Opened, Raft, StateReader};
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -23,10 +25,11 @@ use tracing::{error, info, warn};
 use crate::api::{self, ApiContext};
 use crate::applied::{self, Managed, Specs};
 use crate::carrier::Carrier;
-use crate::config::{self, Config, Fence, WITHOUT_GATE};
+use crate::config::{self, Config};
 use crate::faults::LinkHistory;
-use crate::fencing::{self, Fencing, lease_check};
-use crate::guardian::{self, Guardian, Refusals};
+use crate::fencing::{self, Fencing, known, lease_check, make_gate};
+use crate::gatekeeper::Gatekeeper;
+use crate::guardian::{Guardian, Refusals};
 use crate::health::HealthKeeper;
 use crate::leader::Leader;
 use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
@@ -39,7 +42,7 @@ use crate::signals::Hangup;
 use crate::start::StartError;
 use crate::stop::Stopper;
 use crate::tls::Tls;
-use crate::{checks, form, listen, logging, reunion, signals, sys};
+use crate::{checks, form, inherited, listen, logging, reunion, signals, sys};
 
 /// Version of this daemon, as peers and clients see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -53,7 +56,10 @@ pub(crate) fn run_forever(
     task: impl Future<Output = ()> + Send + 'static,
 ) {
     tasks.spawn(async move {
-        task.await;
+        // A panic is an end as well, and the name says whose.
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            error!("{name} panicked");
+        }
         name
     });
 }
@@ -192,9 +198,12 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         lease: lease_in.clone(),
         links: fencing.links,
         kernel_changed: Arc::default(),
-        sentry: Some(fencing.sentry),
-        gated: fencing.gated,
-        broken: fencing.broken,
+        gatekeeper: Gatekeeper::new(
+            fencing.sentry,
+            fencing.gated,
+            fencing.broken,
+            lease_in.clone(),
+        ),
         refusals: Refusals::default(),
         links_lately: LinkHistory::default(),
     };
@@ -202,7 +211,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         addresses: fencing.addresses.clone(),
         announcer: announcer.clone(),
         links: Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
-        gated: guardian.gated.clone(),
+        gated: guardian.gatekeeper.gated.clone(),
         timing: config.timing.clone(),
         specs: Specs::default(),
         reporter: reporter.clone(),
@@ -220,6 +229,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         reporter,
         shared,
         deadlines,
+        inherited: fencing.inherited,
     };
     let mut tasks = Tasks::new();
     let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
@@ -232,7 +242,12 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     let kernel = fencing::watch(
         fencing.events,
         guardian.links_lately.clone(),
-        (guardian.kernel_changed.clone(), guardian.gated.clone()),
+        (
+            guardian.kernel_changed.clone(),
+            guardian.gatekeeper.gated.clone(),
+            guardian.gatekeeper.attempts.clone(),
+        ),
+        (parts.shared.clone(), guardian.refusals.clone()),
         announcer,
     );
     run_forever(&mut tasks, "the watch on the kernel", kernel);
@@ -267,6 +282,7 @@ struct Parts {
     reporter: Reporter,
     shared: Arc<LeaseShared>,
     deadlines: Deadlines,
+    inherited: BTreeSet<IpAddr>,
 }
 
 impl Parts {
@@ -291,7 +307,7 @@ impl Parts {
 
     /// Takes part in the cluster until the signal to stop.
     async fn serve(
-        self,
+        mut self,
         mut tasks: Tasks,
         (hup, log): (Hangup, Log),
         lease_in: mpsc::UnboundedSender<LeaseIn>,
@@ -300,6 +316,13 @@ impl Parts {
         let (stopping_tx, stopping) = watch::channel(false);
         let context = self.context(&lease_in, stopping);
         listen::start(&mut tasks, &self.config, &context).await?;
+        let settle = inherited::settle(
+            context,
+            std::mem::take(&mut self.inherited),
+            Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
+            lease_in.clone(),
+        );
+        run_forever(&mut tasks, "the inheritance of an earlier run", settle);
         let stopper = Stopper {
             me: self.config.me.id,
             reader: self.reader.clone(),
@@ -419,34 +442,4 @@ fn describe(ended: &Option<Result<&'static str, tokio::task::JoinError>>) -> Str
 fn others(config: &Config) -> Vec<(NodeId, NodeName, SocketAddr)> {
     let others = config.nodes.iter().filter(|n| n.id != config.me.id);
     others.map(|n| (n.id, n.name.clone(), n.address)).collect()
-}
-
-/// Every interface that a VIP may be on, and every address that may be on this host from an earlier
-/// run: those of the configuration and those of the state on disk.
-fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
-    let state = reader.read();
-    let mut interfaces = guardian::interfaces(&state);
-    interfaces.extend(config.vips.iter().map(|v| v.interface.clone()));
-    let configured = config
-        .vips
-        .iter()
-        .flat_map(|v| v.addresses.iter().map(|a| a.ip));
-    (
-        interfaces,
-        configured.chain(state.addresses.keys().copied()).collect(),
-    )
-}
-
-/// The packet gate; and a warning where the configuration does without one.
-fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError> {
-    match fence {
-        Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
-        Fence::UserspaceOnly => {
-            let warning = format!(
-                "node.fence = \"userspace-only\": no packet gate; {WITHOUT_GATE}, beside the new owner"
-            );
-            warn!("{warning}");
-            Ok((Box::new(UserspaceGate::new()), Some(warning)))
-        }
-    }
 }

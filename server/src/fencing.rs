@@ -5,20 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use buoy_core::Mono;
+use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{Addresses, LeaseCheck};
 use buoy_fence::announce::{AnnounceEvent, Announcer};
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{Deadlines, Gate, Sentry};
-use buoy_fence::link::Links;
+use buoy_fence::gate::{
+    Deadlines, EbpfGate, EbpfOptions, Gate, GateKind, Sentry, UserspaceGate, leftovers,
+};
+use buoy_fence::link::{Links, Snapshot};
 use buoy_fence::watch::KernelEvent;
+use buoy_storage::StateReader;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
+use crate::attempts::Attempts;
+use crate::config::{Config, Fence, WITHOUT_GATE};
 use crate::faults::LinkHistory;
 use crate::gated::Gated;
-use crate::guardian::{LOOPBACK, install, no_gate};
-use crate::lease::LeaseShared;
+use crate::gatekeeper::{install, no_gate};
+use crate::guardian::{LOOPBACK, Refusals, interfaces};
+use crate::lease::{Held, LeaseShared, Phase};
 use crate::start::StartError;
 
 /// The kernel, ready for leases.
@@ -31,12 +37,47 @@ pub struct Fencing {
     pub gated: Gated,
     /// Why interfaces that exist do not, by name.
     pub broken: BTreeMap<String, String>,
+    /// Addresses that only a predecessor's gate knew; shut.
+    pub inherited: BTreeSet<IpAddr>,
     /// Looks interfaces up.
     pub links: Links,
     /// Keeps addresses.
     pub addresses: Addresses,
     /// What happens in the kernel.
     pub events: mpsc::Receiver<KernelEvent>,
+}
+
+/// The packet gate; and a warning where the configuration does without one.
+///
+/// # Errors
+/// The kernel has none for us.
+pub fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError> {
+    match fence {
+        Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
+        Fence::UserspaceOnly => {
+            let warning = format!(
+                "node.fence = \"userspace-only\": no packet gate; {WITHOUT_GATE}, beside the new owner"
+            );
+            warn!("{warning}");
+            Ok((Box::new(UserspaceGate::new()), Some(warning)))
+        }
+    }
+}
+
+/// Every interface that a VIP may be on, and every address that may be on this host from an earlier
+/// run: those of the configuration and those of the state on disk.
+pub fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
+    let state = reader.read();
+    let mut interfaces = interfaces(&state);
+    interfaces.extend(config.vips.iter().map(|v| v.interface.clone()));
+    let configured = config
+        .vips
+        .iter()
+        .flat_map(|v| v.addresses.iter().map(|a| a.ip));
+    (
+        interfaces,
+        configured.chain(state.addresses.keys().copied()).collect(),
+    )
 }
 
 /// May this host use an address at this instant? By the kernel's own deadline.
@@ -74,7 +115,7 @@ impl Fencing {
                 continue;
             };
             match install(gate.as_mut(), link.index) {
-                Ok(_) => gated.insert(link.index),
+                Ok(()) => gated.insert(link.index),
                 // Without the loopback's gate, local clients would reach a VIP that is not ours.
                 Err(e) if name == LOOPBACK => return Err(StartError::NoGate(name.clone(), e)),
                 Err(e) => {
@@ -83,6 +124,7 @@ impl Fencing {
                 }
             }
         }
+        adopt(gate.as_mut(), &snapshot, &gated);
         info!(gate = %gate.kind(), interfaces = gated.count(), "packet gate in force");
 
         let (addresses, events) = Addresses::start(live, gated.check())
@@ -99,7 +141,9 @@ impl Fencing {
             // The gate is shut over it, so it does no harm on the wire.
             error!("an address of an earlier process stays: {failed}");
         }
+        let rows = gate.list()?.into_iter().filter(|row| row.inherited);
         Ok(Fencing {
+            inherited: rows.map(|row| row.address).collect(),
             sentry: gate.sentry()?,
             gate,
             gated,
@@ -111,12 +155,41 @@ impl Fencing {
     }
 }
 
+/// Takes over what a predecessor left on interfaces that no VIP names any more: the deadlines there stand still, so that
+/// no packet of any VIP would ever pass them again.
+fn adopt(gate: &mut dyn Gate, snapshot: &Snapshot, gated: &Gated) {
+    if gate.kind() != GateKind::Ebpf {
+        return;
+    }
+    for link in snapshot.links.values() {
+        if gated.contains(link.index) {
+            continue;
+        }
+        let adopted = match leftovers(link.index) {
+            Ok(found) if found.is_empty() => continue,
+            Ok(_) => install(gate, link.index),
+            Err(e) => Err(e.to_string()),
+        };
+        match adopted {
+            Ok(()) => {
+                info!(interface = %link.name, "took over the packet gate of an earlier run");
+                gated.insert(link.index);
+            }
+            Err(e) => error!(
+                interface = %link.name,
+                "the packet gate of an earlier run may stand here and drop packets of every VIP: {e}"
+            ),
+        }
+    }
+}
+
 /// Says what happens in the kernel, remembers which interfaces went down, wakes the guardian, and has VIPs announced again where neighbours
 /// may have forgotten them. Runs for ever.
 pub async fn watch(
     mut events: mpsc::Receiver<KernelEvent>,
     links_lately: LinkHistory,
-    (changed, gated): (Arc<Notify>, Gated),
+    (changed, gated, attempts): (Arc<Notify>, Gated, Attempts),
+    (shared, refusals): (Arc<LeaseShared>, Refusals),
     announcer: Announcer,
 ) {
     let links = Links::open()
@@ -128,6 +201,8 @@ pub async fn watch(
         if let KernelEvent::LinkGone { ifindex, .. } = event {
             gated.remove(ifindex);
         }
+        attempts.note(&event, boottime());
+        lost(&event, &shared, &refusals);
         changed.notify_one();
         if let KernelEvent::LinkUp { ifindex, .. } | KernelEvent::LinkMacChanged { ifindex, .. } =
             event
@@ -143,6 +218,29 @@ pub async fn watch(
     }
 }
 
+/// A VIP without one of its addresses is dark however good its lease is: the guardian gives it up, and it stays away for
+/// as long as one that the kernel refused from the beginning.
+fn lost(event: &KernelEvent, shared: &LeaseShared, refusals: &Refusals) {
+    let KernelEvent::AddressLost {
+        ip,
+        refused_for,
+        why,
+    } = event
+    else {
+        return;
+    };
+    let held = shared.held.load();
+    let here = |(_, held): &(&(VipName, Epoch), &Held)| {
+        held.phase == Phase::Active && held.addresses.contains(ip)
+    };
+    if let Some(((vip, _), _)) = held.iter().find(here) {
+        let why = format!(
+            "its address {ip} is gone from this node and could not be put back for {refused_for:.1?}: {why}"
+        );
+        refusals.note(vip, why, boottime());
+    }
+}
+
 fn say(event: &KernelEvent) {
     match event {
         KernelEvent::AddressRemoved { ip, repaired, .. } => {
@@ -151,6 +249,8 @@ fn say(event: &KernelEvent) {
         KernelEvent::AddressAppeared { ip, repaired, .. } => {
             warn!("{ip}, which is not held here, appeared on this host (removed: {repaired})");
         }
+        // Told once by the keeper when it begins, and here by what is given up for it.
+        KernelEvent::AddressLost { .. } => {}
         KernelEvent::Contended {
             ip,
             repairs,

@@ -1,4 +1,4 @@
-//! Keeps the packet gate where VIPs may be, and says which VIPs this node cannot hold.
+//! Says which VIPs this node cannot hold, and gives up those that are up.
 //!
 //! A VIP's interface must carry the gate before the VIP may come here; an interface that loses it and
 //! cannot get it back loses its VIPs.
@@ -11,16 +11,15 @@ use buoy_core::spec::{NodeSpec, Role};
 use buoy_core::state::State;
 use buoy_core::{Mono, VipName};
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{Gate, GateError, Sentry};
-use buoy_fence::link::{Links, Snapshot};
+use buoy_fence::link::Links;
 use buoy_storage::StateReader;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, oneshot};
-use tracing::{error, info, warn};
+use tracing::error;
 
 use crate::faults::{Gates, LinkHistory, vip_faults};
-use crate::gated::Gated;
-use crate::lease::{GateJob, LeaseIn, LeaseShared, Phase};
+use crate::gatekeeper::Gatekeeper;
+use crate::lease::{LeaseIn, LeaseShared, Phase};
 use crate::reporter::Reporter;
 
 /// The gate is verified and the interfaces are looked at this often, whatever the kernel announced.
@@ -40,18 +39,14 @@ pub struct Guardian {
     pub reporter: Reporter,
     /// What is held here.
     pub shared: Arc<LeaseShared>,
-    /// Where the gate is.
+    /// Shuts the gate over what is given up.
     pub lease: UnboundedSender<LeaseIn>,
     /// The kernel's interfaces.
     pub links: Links,
     /// Something about interfaces or filters changed.
     pub kernel_changed: Arc<Notify>,
-    /// Watches the gate; taken while it does.
-    pub sentry: Option<Box<dyn Sentry>>,
-    /// Interfaces that carry the gate.
-    pub gated: Gated,
-    /// Interfaces that should carry the gate and do not, and why.
-    pub broken: BTreeMap<String, String>,
+    /// Puts the gate on interfaces, and keeps it there.
+    pub gatekeeper: Gatekeeper,
     /// VIPs whose addresses the kernel refused.
     pub refusals: Refusals,
     /// Which interfaces went down lately.
@@ -104,8 +99,8 @@ impl Guardian {
         }
     }
 
-    /// `verify`: also read back whether the gate is still where it was put. That takes the lease thread
-    /// a few netlink round trips, so it is not done on each change of a lease.
+    /// `verify`: also read back whether the gate is still where it was put. That takes a few netlink round trips, so it is
+    /// not done on each change of a lease.
     async fn look(&mut self, verify: bool) {
         let snapshot = match tokio::task::block_in_place(|| self.links.snapshot()) {
             Ok(snapshot) => snapshot,
@@ -117,14 +112,15 @@ impl Guardian {
         };
         let now = boottime();
         self.links_lately.seen(&snapshot, now);
-        let gates = self.guard(&snapshot, verify).await;
+        let names = interfaces(&self.reader.read());
+        let gates = self.gatekeeper.guard(names, &snapshot, verify, now).await;
         let mut faults = match self.me.role {
             Role::Witness => BTreeMap::new(),
             Role::Member => vip_faults(
                 &self.reader.read(),
                 &snapshot,
                 &Gates {
-                    gated: &self.gated,
+                    gated: &self.gatekeeper.gated,
                     broken: &gates,
                 },
                 &self.links_lately,
@@ -136,57 +132,6 @@ impl Guardian {
         }
         self.give_up(&faults);
         self.report(faults);
-    }
-
-    /// Sees to it that the gate is on every interface of a VIP that exists here; returns, by interface
-    /// name, why one has none.
-    async fn guard(&mut self, snapshot: &Snapshot, verify: bool) -> BTreeMap<String, String> {
-        let names = interfaces(&self.reader.read());
-        self.gated.keep(&snapshot.links);
-        self.broken.retain(|name, _| names.contains(name));
-        for name in names {
-            let Some(index) = snapshot.link(&name).map(|l| l.index) else {
-                continue;
-            };
-            let known = self.gated.contains(index);
-            if known && !verify {
-                continue;
-            }
-            let ensured = match known {
-                true => self.watched(index).await,
-                false => on_gate(self.lease.clone(), move |gate| install(gate, index)).await,
-            };
-            match ensured {
-                Some(Ok(Ensured::There)) => {}
-                Some(Ok(Ensured::Attached)) => info!(interface = %name, "packet gate attached"),
-                Some(Ok(Ensured::Repaired)) => {
-                    warn!(interface = %name, "somebody removed the packet gate: put back");
-                }
-                Some(Err(e)) => {
-                    error!(interface = %name, "no packet gate: {e}");
-                    self.gated.remove(index);
-                    self.broken.insert(name, no_gate(&e));
-                    continue;
-                }
-                None => return self.broken.clone(),
-            }
-            self.gated.insert(index);
-            self.broken.remove(&name);
-        }
-        self.broken.clone()
-    }
-
-    /// Looks at a gate that was attached before, and repairs it: netlink may wait for the kernel's locks
-    /// for longer than a lease lasts, so this is not done on the lease thread.
-    async fn watched(&mut self, index: u32) -> Option<Result<Ensured, String>> {
-        let mut sentry = self.sentry.take()?;
-        let look = tokio::task::spawn_blocking(move || {
-            let ensured = watch(sentry.as_mut(), index);
-            (sentry, ensured)
-        });
-        let (sentry, ensured) = look.await.ok()?;
-        self.sentry = Some(sentry);
-        Some(ensured)
     }
 
     /// VIPs that are up here, or of which something is left here, and must not be.
@@ -227,63 +172,6 @@ pub(crate) async fn until(at: Option<Mono>) {
     match at {
         Some(at) => tokio::time::sleep(at.since(boottime())).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Runs `job` on the lease thread, which owns the gate; `None` when that is gone. Only an interface that
-/// the gate has never been on needs it.
-async fn on_gate<T: Send + 'static>(
-    lease: UnboundedSender<LeaseIn>,
-    job: impl FnOnce(&mut dyn Gate) -> T + Send + 'static,
-) -> Option<T> {
-    let (reply, answer) = oneshot::channel();
-    let job = GateJob(Box::new(move |gate| {
-        // A guardian that no longer waits is being stopped.
-        let _ = reply.send(job(gate));
-    }));
-    lease.send(LeaseIn::Gate(job)).ok()?;
-    answer.await.ok()
-}
-
-/// What was done about the gate on an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ensured {
-    /// It is in force.
-    There,
-    /// It was put there for the first time.
-    Attached,
-    /// It had been removed and is back.
-    Repaired,
-}
-
-/// Why an interface can hold no VIP, in words.
-pub fn no_gate(why: &str) -> String {
-    format!("no packet gate on its interface: {why}")
-}
-
-/// Puts the gate on an interface for the first time.
-///
-/// # Errors
-/// It is not in force, in words.
-pub fn install(gate: &mut dyn Gate, index: u32) -> Result<Ensured, String> {
-    gate.attach(index).map_err(|e| e.to_string())?;
-    in_force(gate.verify(index)).map(|()| Ensured::Attached)
-}
-
-/// Makes sure that the gate is still in force on an interface.
-fn watch(sentry: &mut dyn Sentry, index: u32) -> Result<Ensured, String> {
-    if sentry.verify(index).map_err(|e| e.to_string())? {
-        return Ok(Ensured::There);
-    }
-    sentry.repair(index).map_err(|e| e.to_string())?;
-    in_force(sentry.verify(index)).map(|()| Ensured::Repaired)
-}
-
-fn in_force(verified: Result<bool, GateError>) -> Result<(), String> {
-    match verified {
-        Ok(true) => Ok(()),
-        Ok(false) => Err("it is not in force after it was put there".to_owned()),
-        Err(e) => Err(e.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod applied;
+mod attempts;
 mod carrier;
 mod checks;
 pub mod config;
@@ -11,15 +12,18 @@ mod faults;
 mod fencing;
 mod form;
 mod gated;
+mod gatekeeper;
 mod guardian;
 mod health;
 pub mod host_fence;
+mod inherited;
 mod leader;
 pub mod lease;
 mod lease_info;
 mod listen;
 mod logging;
 mod longest;
+mod lowering;
 pub mod peer;
 pub mod precheck;
 mod reporter;

@@ -7,6 +7,7 @@ mod fence;
 mod forming;
 mod hands;
 mod harness;
+mod inherited;
 mod lost_disk;
 mod prevote;
 mod quarantine;

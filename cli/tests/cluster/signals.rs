@@ -125,3 +125,64 @@ fn a_changed_file_is_read_again() {
     cluster.settled(&["n1", "n2", "n3"]);
     cluster.never_dual();
 }
+
+#[test]
+fn what_is_not_read_again_is_named_and_a_broken_file_changes_nothing() {
+    let Some(cluster) = Cluster::formed() else {
+        return;
+    };
+    let file = cluster.config_path("n1");
+    let hang_up = || {
+        let from = cluster.log("n1").len();
+        cluster.process("n1").signal(libc::SIGHUP).unwrap();
+        from
+    };
+    let (running, epoch) = (cluster.config("n1"), cluster.epoch("n1", WEB_A.0));
+    let write = |from: &str, to: &str| {
+        let text = running.replace(from, to);
+        assert_ne!(text, running, "{from} is not in it");
+        std::fs::write(&file, text).unwrap();
+    };
+
+    write("name = \"web-b\"", "name = \"web-c\"");
+    let from = hang_up();
+    cluster.wait_log("n1", from, "SIGHUP: ignored: [[vip]] (");
+    cluster.wait_log("n1", from, "use `buoy vip put -f FILE`");
+
+    write("192.168.192.103", "192.168.192.123");
+    let from = hang_up();
+    cluster.wait_log("n1", from, "SIGHUP: ignored: cluster.node[");
+    cluster.wait_log("n1", from, "192.168.192.123:7400");
+
+    // Two mistakes, each with its place; and what is good beside them is not taken over.
+    let level = "\n[log]\nlevel = \"debug\"\n";
+    let broken = running.replace("profile = \"lan\"", "profile = \"moon\"\nlese = \"1s\"");
+    assert_ne!(broken, running);
+    std::fs::write(&file, broken + level).unwrap();
+    let from = hang_up();
+    let refused = "SIGHUP: the configuration is refused, nothing was changed";
+    cluster.wait_log("n1", from, refused);
+    for word in [
+        "moon",
+        "unknown key `lese`",
+        "did you mean `lease`",
+        "2 problems",
+    ] {
+        cluster.wait_log("n1", from, word);
+    }
+    std::fs::remove_file(&file).unwrap();
+    let from = hang_up();
+    cluster.wait_log("n1", from, refused);
+    cluster.wait_log("n1", from, "cannot read");
+
+    // The daemon runs on with what it had: the file as it was differs in nothing.
+    std::fs::write(&file, &running).unwrap();
+    let from = hang_up();
+    cluster.wait_log("n1", from, "SIGHUP: the configuration is as before");
+    std::fs::write(&file, running.clone() + level).unwrap();
+    let from = hang_up();
+    cluster.wait_log("n1", from, "SIGHUP: taken over: log.level (info -> debug)");
+    assert_eq!(cluster.epoch("n1", WEB_A.0), epoch, "nothing moved");
+    cluster.settled(&["n1", "n2", "n3"]);
+    cluster.never_dual();
+}

@@ -61,8 +61,8 @@ pub enum Event {
         /// Addresses that stay for the newer epoch; none if there is no such epoch.
         kept: Vec<IpAddr>,
     },
-    /// [`Effect::Remove`] is done. Also where the kernel refused to remove an address: the gate is shut
-    /// over it, and its lifetime takes it away.
+    /// [`Effect::Remove`] is done: no address is there any more. Where the kernel refuses to remove one, this is said
+    /// when its lifetime has certainly ended; the gate is shut over it meanwhile.
     Removed,
 }
 

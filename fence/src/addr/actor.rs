@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::watch::{EVENT_QUEUE, EventSink, KernelEvent, LinkTable, Notices};
 
+use super::absent::Absent;
 use super::error::{Action, AddressError, StartError};
 use super::kernel::{Kernel, Write};
 use super::repairs::Repairs;
@@ -29,8 +30,12 @@ pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
     pub(super) kernel: Kernel,
     pub(super) entries: BTreeMap<IpAddr, Entry>,
+    /// Not held any more, but perhaps still there: the kernel did not remove them, or did not say whether it added
+    /// them. They are not refreshed.
+    pub(super) leaving: BTreeMap<IpAddr, Entry>,
     pub(super) links: LinkTable,
     pub(super) repairs: Repairs,
+    pub(super) absent: Absent,
     pub(super) sink: EventSink,
     pub(super) next_resync: Instant,
     notices: Notices,
@@ -81,7 +86,7 @@ pub(super) fn spawn(
 }
 
 impl Keeper {
-    fn open(
+    pub(super) fn open(
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
         sink: EventSink,
@@ -100,8 +105,10 @@ impl Keeper {
             shared,
             kernel,
             entries: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             links,
             repairs: Repairs::default(),
+            absent: Absent::default(),
             sink,
             next_resync: Instant::now() + RESYNC_EVERY,
             notices,

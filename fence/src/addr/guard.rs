@@ -11,6 +11,7 @@ use crate::link::FoundAddress;
 use crate::watch::{KernelEvent, Notice};
 
 use super::REPAIR_GAP;
+use super::absent::{RETRY_EVERY, Refused};
 use super::actor::{Entry, Keeper};
 use super::error::{Action, AddressError};
 use super::kernel::Write;
@@ -60,6 +61,8 @@ impl Keeper {
             Err(e) => {
                 tracing::warn!(error = %e, "cannot read the host's addresses; trying again");
                 self.next_resync = Instant::now() + REPAIR_GAP;
+                // Those that are known to be missing need no look.
+                self.restore(self.absent.all(), false);
                 return;
             }
         };
@@ -74,7 +77,13 @@ impl Keeper {
         let missing = |(ip, e): (&IpAddr, &Entry)| {
             (!there.contains(&(*ip, e.spec.prefix, e.ifindex))).then_some(*ip)
         };
-        let missing = self.entries.iter().filter_map(missing).collect();
+        // In order, as the entries are.
+        let missing: Vec<_> = self.entries.iter().filter_map(missing).collect();
+        for ip in self.absent.all() {
+            if missing.binary_search(&ip).is_err() {
+                self.absent.settled(ip);
+            }
+        }
         self.restore(missing, false);
         let foreign = found.into_iter().filter(|a| self.is_foreign(a)).collect();
         self.expel(foreign);
@@ -161,9 +170,11 @@ impl Keeper {
         for ip in gone {
             let entry = self.entries.get(&ip).filter(|_| self.shared.may_keep(ip));
             let Some(entry) = entry.cloned() else {
+                self.absent.settled(ip);
                 continue;
             };
             if !self.can_carry(&entry) {
+                self.absent.settled(ip);
                 if noticed {
                     let ifindex = entry.ifindex;
                     self.sink.emit(KernelEvent::AddressRemoved {
@@ -181,22 +192,48 @@ impl Keeper {
             .write(Write::New, wanted.iter().map(|e| (&e.spec, e.ifindex)));
         for (entry, answer) in wanted.iter().zip(answers) {
             let (ip, ifindex) = (entry.spec.ip, entry.ifindex);
-            let repaired = match answer {
+            match answer {
                 // It is there: the notice was older than our last order.
-                Err(told) if told.is_there() => continue,
-                Err(told) => {
-                    let error = told.error(Action::Add, &entry.spec);
-                    tracing::warn!(%error, "a held address is gone and cannot be put back");
-                    false
+                Err(told) if told.is_there() => {
+                    self.absent.settled(ip);
+                    continue;
                 }
-                Ok(()) => true,
-            };
+                Err(told) => {
+                    self.refused(entry, &told.error(Action::Add, &entry.spec), now);
+                    continue;
+                }
+                Ok(()) => self.absent.settled(ip),
+            }
             let event = KernelEvent::AddressRemoved {
                 ip,
                 ifindex,
-                repaired,
+                repaired: true,
             };
             self.report(ip, ifindex, now, event);
+        }
+    }
+
+    /// The kernel does not take a held address back: it is tried again soon, and told to be lost when that goes on. Not
+    /// a repair: nobody fights for it.
+    fn refused(&mut self, entry: &Entry, error: &AddressError, now: Mono) {
+        let (ip, ifindex) = (entry.spec.ip, entry.ifindex);
+        let soon = Instant::now() + RETRY_EVERY;
+        self.next_resync = self.next_resync.min(soon);
+        match self.absent.refused(ip, now) {
+            Refused::First => {
+                tracing::warn!(%error, "a held address is gone and cannot be put back; trying again");
+                self.sink.emit(KernelEvent::AddressRemoved {
+                    ip,
+                    ifindex,
+                    repaired: false,
+                });
+            }
+            Refused::Again => {}
+            Refused::Lost(refused_for) => self.sink.emit(KernelEvent::AddressLost {
+                ip,
+                refused_for,
+                why: error.to_string(),
+            }),
         }
     }
 
@@ -232,6 +269,10 @@ impl Keeper {
     pub(super) fn refresh_failed(&mut self, failed: Vec<(IpAddr, AddressError)>) {
         let now = boottime();
         for (ip, error) in failed {
+            if self.absent.contains(ip) {
+                // It is not there: putting it back is under way, and has said so.
+                continue;
+            }
             tracing::warn!(%error, "a held address could not be refreshed");
             let ifindex = self.entries.get(&ip).map_or(0, |e| e.ifindex);
             let event = KernelEvent::AddressRemoved {

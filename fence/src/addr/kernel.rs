@@ -70,6 +70,11 @@ impl Told {
         matches!(self, Told::Refused(r) if r.errno == libc::EEXIST)
     }
 
+    /// The kernel may have done it or not.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Told::Failed(_))
+    }
+
     /// It could not be removed because it is not there: the kernel says EADDRNOTAVAIL, or that the
     /// interface is gone, which took its addresses along.
     pub(super) fn is_absent(&self) -> bool {
@@ -84,11 +89,18 @@ pub(super) type Answers = Vec<Result<(), Told>>;
 /// The socket for requests about addresses.
 pub(super) struct Kernel {
     requests: Requests,
+    /// Every removal fails.
+    #[cfg(test)]
+    pub(super) removes_nothing: bool,
 }
 
 impl Kernel {
     pub(super) fn open() -> io::Result<Kernel> {
-        Requests::open().map(|requests| Kernel { requests })
+        Requests::open().map(|requests| Kernel {
+            requests,
+            #[cfg(test)]
+            removes_nothing: false,
+        })
     }
 
     /// Address of the socket, as events carry it.
@@ -114,6 +126,12 @@ impl Kernel {
 
     /// Removes an address of exactly that prefix from that interface, for each `(ip, prefix, ifindex)`.
     pub(super) fn delete(&mut self, all: impl Iterator<Item = (IpAddr, u8, u32)>) -> Answers {
+        #[cfg(test)]
+        if self.removes_nothing {
+            return all
+                .map(|_| Err(Told::Failed("a test".to_owned())))
+                .collect();
+        }
         let request = |(ip, prefix, ifindex)| Request {
             message: RouteNetlinkMessage::DelAddress(bare(ip, ip, prefix, ifindex)),
             flags: 0,

@@ -3,10 +3,13 @@
 //! Every address is added with a valid lifetime of [`VALID_LIFETIME`] and refreshed every
 //! [`REFRESH_EVERY`]: whatever happens to this process, the kernel takes it away (docs/kernel-fence.md).
 
+mod absent;
 mod actor;
 mod error;
 mod guard;
 mod kernel;
+#[cfg(test)]
+mod leaving_tests;
 mod orders;
 mod repairs;
 
@@ -20,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::watch::KernelEvent;
 
+pub use absent::{LOST_AFTER, RETRY_EVERY};
 pub use error::{Action, AddressError, Refusal, StartError};
 pub use repairs::{REPAIR_GAP, REPAIR_WINDOW, REPAIRS_REPORTED};
 

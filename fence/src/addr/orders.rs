@@ -46,11 +46,26 @@ impl Keeper {
         let outcomes = same.into_iter().zip(refreshed);
         for (Placed { at, spec, ifindex }, outcome) in outcomes.chain(other.into_iter().zip(added))
         {
-            results[at] = outcome.map_err(|told| told.error(Action::Add, spec));
-            if results[at].is_ok() {
-                let spec = spec.clone();
-                self.entries.insert(spec.ip, Entry { spec, ifindex });
-            }
+            let (ip, entry) = (
+                spec.ip,
+                Entry {
+                    spec: spec.clone(),
+                    ifindex,
+                },
+            );
+            results[at] = match outcome {
+                Ok(()) => {
+                    self.leaving.remove(&ip);
+                    self.entries.insert(ip, entry);
+                    Ok(())
+                }
+                Err(told) => {
+                    if told.is_unknown() && !self.entries.contains_key(&ip) {
+                        self.leaving.insert(ip, entry);
+                    }
+                    Err(told.error(Action::Add, spec))
+                }
+            };
         }
         results
     }
@@ -131,7 +146,12 @@ impl Keeper {
     }
 
     pub(super) fn remove(&mut self, ips: Vec<IpAddr>) -> Vec<Result<(), AddressError>> {
-        let entries: Vec<_> = ips.iter().map(|ip| self.entries.remove(ip)).collect();
+        ips.iter().for_each(|ip| self.absent.settled(*ip));
+        let mut take = |ip| {
+            let entry = self.entries.remove(ip);
+            entry.or_else(|| self.leaving.remove(ip))
+        };
+        let entries: Vec<_> = ips.iter().map(&mut take).collect();
         let held = entries.iter().flatten();
         let all: Vec<_> = held
             .map(|e| (e.spec.ip, e.spec.prefix, e.ifindex))
@@ -139,7 +159,11 @@ impl Keeper {
         let mut answers = self.kernel.delete(all.iter().copied()).into_iter();
         self.put_back_secondaries(all.into_iter());
         let mut outcome = |entry: Entry| match answers.next() {
-            Some(Err(told)) if !told.is_absent() => Err(told.error(Action::Remove, &entry.spec)),
+            Some(Err(told)) if !told.is_absent() => {
+                let error = told.error(Action::Remove, &entry.spec);
+                self.leaving.insert(entry.spec.ip, entry);
+                Err(error)
+            }
             _ => Ok(()),
         };
         let outcomes = entries

@@ -10,7 +10,6 @@ use tracing::{info, warn};
 use super::books::{Books, Entry};
 use super::bpf::BPF_NOEXIST;
 use super::filters::Filters;
-use super::leftovers::fenced_by;
 use super::loaded::{INDEX, KEY, Loaded, address, key};
 use super::program::{Direction, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use super::{
@@ -177,29 +176,6 @@ impl EbpfGate {
         Ok(())
     }
 
-    /// Manages what a predecessor's filters on the interface fence.
-    fn inherit(&mut self, ifindex: u32) -> Result<(), GateError> {
-        for program in self.filters.predecessors(ifindex)? {
-            match fenced_by(program) {
-                Ok(fenced) => {
-                    for row in fenced {
-                        if !self.books.entries.contains_key(&row.address) {
-                            info!(address = %row.address, "a predecessor fenced this address: it stays shut");
-                            self.add(row.address, true)?;
-                        }
-                    }
-                }
-                Err(e) => warn!(
-                    ifindex,
-                    program,
-                    "cannot read which addresses the predecessor's packet gate fenced ({e}): addresses that \
-                     it left on this machine and that are not in the configuration are no longer fenced"
-                ),
-            }
-        }
-        Ok(())
-    }
-
     /// The table of addresses as the kernel has it.
     fn read_addresses(&self) -> Result<BTreeMap<IpAddr, u32>, GateError> {
         let pairs = self.kernel.addresses.dump::<KEY, INDEX>();
@@ -268,7 +244,8 @@ impl Gate for EbpfGate {
     }
 
     fn attach(&mut self, ifindex: u32) -> Result<(), GateError> {
-        self.inherit(ifindex)?;
+        let addresses = self.filters.inheritance(ifindex)?;
+        self.inherit(&addresses)?;
         self.filters.install(ifindex)
     }
 
@@ -290,6 +267,16 @@ impl Gate for EbpfGate {
     fn repair(&mut self, ifindex: u32) -> Result<(), GateError> {
         self.rewrite_tables()?;
         self.filters.install(ifindex)
+    }
+
+    fn inherit(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
+        for address in addresses {
+            if !self.books.entries.contains_key(address) {
+                info!(%address, "a predecessor fenced this address: it stays shut");
+                self.add(*address, true)?;
+            }
+        }
+        Ok(())
     }
 
     fn sentry(&self) -> Result<Box<dyn Sentry>, GateError> {
@@ -333,6 +320,14 @@ impl Gate for EbpfGate {
         self.books.return_index(index);
         self.forgotten = self.forgotten.plus(drops);
         Ok(())
+    }
+
+    fn forget_inherited(&mut self, address: IpAddr) -> Result<(), GateError> {
+        let entry = self.books.entries.get(&address.to_canonical());
+        match entry.is_some_and(|entry| entry.inherited) {
+            true => self.forget(address),
+            false => Ok(()),
+        }
     }
 
     fn shut_all(&mut self) -> Result<(), GateError> {

@@ -1,11 +1,13 @@
 //! The gate's filters on interfaces: put there, watched, repaired, taken away.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
+use super::leftovers::fenced_by;
 use super::loaded::Loaded;
 use super::program::Direction;
 use super::tc::Tc;
@@ -81,7 +83,7 @@ impl Filters {
     }
 
     /// Programs of filters under our name that are not ours: a predecessor's.
-    pub(super) fn predecessors(&mut self, ifindex: u32) -> Result<Vec<u32>, GateError> {
+    fn predecessors(&mut self, ifindex: u32) -> Result<Vec<u32>, GateError> {
         let mut programs = Vec::new();
         for direction in Direction::BOTH {
             let own = self.kernel.program(direction).id();
@@ -100,6 +102,26 @@ impl Filters {
 impl Sentry for Filters {
     fn verify(&mut self, ifindex: u32) -> Result<bool, GateError> {
         self.in_force(ifindex)
+    }
+
+    fn inheritance(&mut self, ifindex: u32) -> Result<Vec<IpAddr>, GateError> {
+        let mut addresses = Vec::new();
+        for program in self.predecessors(ifindex)? {
+            match fenced_by(program) {
+                Ok(fenced) => addresses.extend(fenced.into_iter().map(|row| row.address)),
+                Err(e) => warn!(
+                    ifindex,
+                    program,
+                    "cannot read which addresses the predecessor's packet gate fenced ({e}): addresses that \
+                     it left on this machine and that are not in the configuration are no longer fenced"
+                ),
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn attach(&mut self, ifindex: u32) -> Result<(), GateError> {
+        self.install(ifindex)
     }
 
     fn repair(&mut self, ifindex: u32) -> Result<(), GateError> {

@@ -167,6 +167,13 @@ pub trait Gate: Send {
     /// As [`attach`](Gate::attach).
     fn repair(&mut self, ifindex: u32) -> Result<(), GateError>;
 
+    /// Fences addresses that [`Sentry::inheritance`] found, as [`attach`](Gate::attach) does: shut, and marked as
+    /// inherited. One that is managed stays as it is.
+    ///
+    /// # Errors
+    /// As [`manage`](Gate::manage).
+    fn inherit(&mut self, addresses: &[IpAddr]) -> Result<(), GateError>;
+
     /// Watches this gate's filters from another thread: netlink calls can wait for the kernel's locks for
     /// longer than a lease lasts, so once attached they are not for the thread that renews.
     ///
@@ -205,6 +212,13 @@ pub trait Gate: Send {
     /// The kernel's refusal; the address is then shut, and still managed.
     fn forget(&mut self, address: IpAddr) -> Result<(), GateError>;
 
+    /// [`forget`](Gate::forget), but only an address that nobody has managed since it was found in a predecessor's gate
+    /// ([`Fenced::inherited`]); any other stays as it is.
+    ///
+    /// # Errors
+    /// As [`forget`](Gate::forget).
+    fn forget_inherited(&mut self, address: IpAddr) -> Result<(), GateError>;
+
     /// Shuts every address and puts every deadline into the past.
     ///
     /// # Errors
@@ -230,7 +244,7 @@ pub trait Gate: Send {
     fn list(&self) -> Result<Vec<Fenced>, GateError>;
 }
 
-/// Watches and repairs a gate's filters beside the thread that owns the gate. It does not look at
+/// Attaches, watches and repairs a gate's filters beside the thread that owns the gate. It does not look at
 /// the tables of addresses and slots; those are [`Gate::verify`]'s.
 pub trait Sentry: Send {
     /// Whether the gate's filters, programs and tables are in force on an interface. The reason for a
@@ -239,6 +253,20 @@ pub trait Sentry: Send {
     /// # Errors
     /// When it cannot be told.
     fn verify(&mut self, ifindex: u32) -> Result<bool, GateError>;
+
+    /// Addresses that a predecessor's filters on an interface fence, if they can be read: to be given to
+    /// [`Gate::inherit`] before [`attach`](Sentry::attach).
+    ///
+    /// # Errors
+    /// When the filters cannot be listed.
+    fn inheritance(&mut self, ifindex: u32) -> Result<Vec<IpAddr>, GateError>;
+
+    /// Puts the gate on an interface, in the place of what a predecessor left there, in one atomic step; the tables stay
+    /// as they are, so that what the predecessor fenced must have been [inherited](Gate::inherit) before.
+    ///
+    /// # Errors
+    /// As [`Gate::attach`].
+    fn attach(&mut self, ifindex: u32) -> Result<(), GateError>;
 
     /// Puts the filters back on an interface that the gate is attached to, each in one atomic step.
     ///

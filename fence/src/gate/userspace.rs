@@ -46,6 +46,14 @@ impl Sentry for NothingToWatch {
         Ok(true)
     }
 
+    fn inheritance(&mut self, _ifindex: u32) -> Result<Vec<IpAddr>, GateError> {
+        Ok(Vec::new())
+    }
+
+    fn attach(&mut self, _ifindex: u32) -> Result<(), GateError> {
+        Ok(())
+    }
+
     fn repair(&mut self, _ifindex: u32) -> Result<(), GateError> {
         Ok(())
     }
@@ -86,6 +94,10 @@ impl Gate for UserspaceGate {
         Ok(())
     }
 
+    fn inherit(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
+        addresses.iter().try_for_each(|ip| self.manage(*ip))
+    }
+
     fn sentry(&self) -> Result<Box<dyn Sentry>, GateError> {
         Ok(Box::new(NothingToWatch))
     }
@@ -112,6 +124,10 @@ impl Gate for UserspaceGate {
 
     fn forget(&mut self, address: IpAddr) -> Result<(), GateError> {
         self.addresses.remove(&address.to_canonical());
+        Ok(())
+    }
+
+    fn forget_inherited(&mut self, _address: IpAddr) -> Result<(), GateError> {
         Ok(())
     }
 

@@ -79,6 +79,16 @@ pub enum KernelEvent {
         /// We removed it. If not, the kernel refused.
         repaired: bool,
     },
+    /// An address that we hold is missing, and the kernel has refused it for [`LOST_AFTER`](crate::addr::LOST_AFTER)
+    /// or longer. Told again as long as it lasts.
+    AddressLost {
+        /// The address.
+        ip: IpAddr,
+        /// How long it has been refused.
+        refused_for: Duration,
+        /// What the kernel said last, in words.
+        why: String,
+    },
     /// Another program keeps undoing our repairs. Repairs go on, but are not reported one by one any more.
     Contended {
         /// The address.

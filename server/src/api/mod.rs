@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, watch as channel};
 
 use crate::peer::{Admission, PeerPool};
 
+pub(crate) use read::barrier;
 pub(crate) use read::wait_applied;
 pub use serve::{Listener, RouterError, router};
 pub use write::propose;

@@ -20,7 +20,7 @@ const ASK_LIMIT: Duration = Duration::from_millis(1_000);
 ///
 /// # Errors
 /// UNAVAILABLE: no leader, or no quorum behind it, within `patience`.
-pub(super) async fn barrier(context: &ApiContext, patience: Duration) -> Result<(), Status> {
+pub(crate) async fn barrier(context: &ApiContext, patience: Duration) -> Result<(), Status> {
     let deadline = Instant::now() + patience;
     loop {
         let problem = match leader(&context.raft) {

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use buoy_core::spec::{Role, VipAddress};
+use buoy_core::spec::{NodeSpec, Role, VipAddress, VipSpec};
 use ipnet::IpNet;
 
 use super::Config;
+use super::places::Places;
 use super::problem::{ConfigErrors, Problem, Problems};
 
 /// A network interface of this machine.
@@ -28,19 +29,44 @@ pub fn check_against_host(
     interfaces: &[HostInterface],
 ) -> Result<Vec<String>, ConfigErrors> {
     let mut problems = Problems::default();
+    let notes = compare(
+        &config.me,
+        &config.vips,
+        &config.places,
+        interfaces,
+        &mut problems,
+    );
+    problems.into_errors(&config.source)?;
+    Ok(notes)
+}
+
+/// Compares the VIPs that `me` may own with the machine, as far as they could be read: about broken parts nothing is said.
+/// Returns things to know.
+pub(super) fn compare(
+    me: &NodeSpec,
+    vips: &[VipSpec],
+    places: &Places,
+    interfaces: &[HostInterface],
+    problems: &mut Problems,
+) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
-    if config.me.role == Role::Witness {
-        return Ok(notes);
+    if me.role == Role::Witness {
+        return notes;
     }
-    let ours: Vec<IpAddr> = config
-        .vips
+    let ours: Vec<IpAddr> = vips
         .iter()
         .flat_map(|v| v.addresses.iter().map(|a| a.ip))
         .collect();
-    for (index, vip) in config.vips.iter().enumerate() {
-        if vip.placement.priority.get(&config.me.name) == Some(&0) {
+    for (index, vip) in vips.iter().enumerate() {
+        let place = |field: &str| places.get(&format!("vips[{index}].{field}"));
+        let may_own = match vip.placement.priority.get(&me.name) {
+            Some(priority) => *priority > 0,
+            // A priority that could not be read may have been meant to keep the VIP away.
+            None => !places.has(&format!("vips[{index}].placement.priority.{}", me.name)),
+        };
+        let Some(interface_place) = place("interface").filter(|_| may_own) else {
             continue;
-        }
+        };
         let Some(interface) = interfaces.iter().find(|i| i.name == vip.interface) else {
             let note = format!(
                 "this machine has no interface {}: VIP {} cannot be up here until there is one",
@@ -56,13 +82,10 @@ pub fn check_against_host(
             .copied()
             .filter(|p| !ours.contains(&p.addr()))
             .collect();
-        let place = |field: &str| {
-            config
-                .places
-                .get(&format!("vips[{index}].{field}"))
-                .unwrap_or_default()
-        };
         for (k, address) in vip.addresses.iter().enumerate() {
+            let Some(address_place) = place(&format!("addresses[{k}]")) else {
+                continue;
+            };
             match fit(address, &prefixes) {
                 Fit::Fits => {}
                 Fit::NoAddress => notes.push(format!(
@@ -74,16 +97,16 @@ pub fn check_against_host(
                 )),
                 Fit::Outside => problems.push(
                     Problem::new(
-                        place(&format!("addresses[{k}]")),
+                        address_place,
                         format!("{} is outside every prefix of {}", address.ip, vip.interface),
                         networks(&vip.interface, address.ip, &prefixes),
                     )
-                    .other(place("interface"), "the interface")
+                    .other(interface_place.clone(), "the interface")
                     .hint("neighbours would not find it there: correct the address or the interface, or give the interface an address of that network first"),
                 ),
                 Fit::TooWide(own) => problems.push(
                     Problem::new(
-                        place(&format!("addresses[{k}]")),
+                        address_place,
                         format!("{}/{} is wider than the network of {}", address.ip, address.prefix, vip.interface),
                         format!("{} has {}", vip.interface, own.trunc()),
                     )
@@ -96,8 +119,7 @@ pub fn check_against_host(
             }
         }
     }
-    problems.into_errors(&config.source)?;
-    Ok(notes)
+    notes
 }
 
 /// How an address suits the prefixes of its interface.

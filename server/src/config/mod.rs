@@ -129,11 +129,38 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(path: &Path, content: &[u8]) -> Result<Config, ConfigErrors> {
-        let base = path.parent().unwrap_or(Path::new(""));
-        with_document(path, content, |root, source, problems| {
-            read_config(root, path, base, source, problems)
-        })
+        Config::parse_on(path, content, None).result
     }
+
+    /// As [`Config::load`], and compares with the interfaces of this machine, if given, what could be read, whatever is
+    /// wrong with the rest.
+    pub fn check(path: &Path, host: Option<&[HostInterface]>) -> Checked {
+        match read_file(path) {
+            Ok(content) => Config::parse_on(path, &content, host),
+            Err(errors) => Checked {
+                result: Err(errors),
+                notes: Vec::new(),
+            },
+        }
+    }
+
+    fn parse_on(path: &Path, content: &[u8], host: Option<&[HostInterface]>) -> Checked {
+        let base = path.parent().unwrap_or(Path::new(""));
+        let mut notes = Vec::new();
+        let result = with_document(path, content, |root, source, problems| {
+            read_config(root, (path, base), source, (host, &mut notes), problems)
+        });
+        Checked { result, notes }
+    }
+}
+
+/// A file, checked against the machine.
+#[derive(Debug)]
+pub struct Checked {
+    /// The configuration, or everything that is wrong with it.
+    pub result: Result<Config, ConfigErrors>,
+    /// Things to know about the machine.
+    pub notes: Vec<String>,
 }
 
 /// Reads a file that holds `[[vip]]` tables and nothing else, as `buoy vip put -f` takes it. Nodes and
@@ -263,9 +290,9 @@ fn required<'a>(root: &Table<'a>, name: &str, problems: &mut Problems) -> Option
 
 fn read_config(
     root: &Table<'_>,
-    path: &Path,
-    base: &Path,
+    (path, base): (&Path, &Path),
     source: &Source,
+    (host, notes): (Option<&[HostInterface]>, &mut Vec<String>),
     problems: &mut Problems,
 ) -> Option<Config> {
     let mut places = Places::default();
@@ -297,6 +324,9 @@ fn read_config(
     warnings.extend(few_nodes(&nodes));
     let own = own?;
     let me = cluster::find_me(&own, &nodes, problems)?;
+    if let Some(host) = host {
+        notes.extend(host::compare(&me, &vips, &places, host, problems));
+    }
     Some(Config {
         path: path.to_owned(),
         cluster: cluster.name?,

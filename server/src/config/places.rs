@@ -27,6 +27,11 @@ impl Places {
         self.broken.insert(path);
     }
 
+    /// Is the part itself in the file?
+    pub fn has(&self, path: &str) -> bool {
+        self.spans.contains_key(path)
+    }
+
     /// The place of a part; of the smallest thing around it if the part itself is not in the file.
     /// `None` when the part is broken.
     pub fn get(&self, path: &str) -> Option<Range<usize>> {

@@ -320,6 +320,55 @@ fn vips_are_checked_against_the_interfaces() {
 }
 
 #[test]
+fn mistakes_in_the_file_do_not_hide_what_the_machine_says() {
+    let host = [HostInterface {
+        name: "eth0".into(),
+        prefixes: vec!["10.1.0.1/24".parse().unwrap()],
+    }];
+    let check = |text: &str| {
+        let checked = Config::parse_on(Path::new("buoy.toml"), text.as_bytes(), Some(&host));
+        (checked.result.unwrap_err().to_string(), checked.notes)
+    };
+    let outside = |last: u8| format!("192.168.192.{last} is outside every prefix of eth0");
+    let node = "[node]\nname = \"n1\"";
+    assert!(EXAMPLE.contains(node));
+    // A mistake elsewhere, and one in the syntax.
+    for mistake in ["sockt = \"/s\"", "socket ="] {
+        let (errors, notes) = check(&EXAMPLE.replace(node, &format!("{node}\n{mistake}")));
+        for said in [outside(13), outside(14)] {
+            assert!(errors.contains(&said), "{errors}");
+        }
+        assert!(errors.contains("3 problems"), "{errors}");
+        assert_eq!(notes, [""; 0]);
+    }
+    // Nothing is said of what could not be read: an address, an interface, a priority, and who this node is.
+    let broken = EXAMPLE.replace("192.168.192.13/24", "192.168.192.300");
+    let (errors, _) = check(&broken);
+    assert!(
+        errors.contains(&outside(14)) && !errors.contains(".13 is outside"),
+        "{errors}"
+    );
+    let (errors, notes) = check(&EXAMPLE.replacen("interface = \"eth0\"", "interface = 7", 1));
+    assert!(
+        errors.contains(&outside(14)) && !errors.contains(&outside(13)),
+        "{errors}"
+    );
+    assert_eq!(notes, [""; 0]);
+    let (errors, _) = check(&EXAMPLE.replacen("n1 = 150", "n1 = \"0\"", 1));
+    assert!(
+        errors.contains(&outside(14)) && !errors.contains(&outside(13)),
+        "{errors}"
+    );
+    let (errors, _) = check(&EXAMPLE.replace(node, "[node]\nname = \"n9\""));
+    assert!(!errors.contains("outside"), "{errors}");
+    let (_, notes) = check(&broken.replace("eth0", "eth9"));
+    assert!(
+        notes.len() == 2 && notes[0].contains("no interface eth9"),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn a_changed_file_is_taken_over_as_far_as_can_be() {
     let old = parse(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
     assert!(old.diff(&old).is_empty());

@@ -75,6 +75,9 @@ impl Gate for Stubborn {
     fn repair(&mut self, _: u32) -> Result<(), GateError> {
         Ok(())
     }
+    fn inherit(&mut self, addresses: &[IpAddr]) -> Result<(), GateError> {
+        self.whims().inner.inherit(addresses)
+    }
     fn sentry(&self) -> Result<Box<dyn Sentry>, GateError> {
         self.whims().inner.sentry()
     }
@@ -104,6 +107,9 @@ impl Gate for Stubborn {
     }
     fn forget(&mut self, address: IpAddr) -> Result<(), GateError> {
         self.whims().inner.forget(address)
+    }
+    fn forget_inherited(&mut self, address: IpAddr) -> Result<(), GateError> {
+        self.whims().inner.forget_inherited(address)
     }
     fn shut_all(&mut self) -> Result<(), GateError> {
         let mut whims = self.whims();
