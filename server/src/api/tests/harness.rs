@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use buoy_proto::v1::cluster_client::ClusterClient;
 use buoy_proto::v1::ownership_client::OwnershipClient;
 use buoy_storage::{Identity, PeerNode, Raft};
 use openraft::{Config, SnapshotPolicy};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
 
@@ -28,6 +30,9 @@ use crate::tls::Tls;
 
 /// Longest time that a condition may take, on a machine that does other things too.
 pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// What serves a unix socket, until it is aborted.
+pub(super) type UnixServer = tokio::task::JoinHandle<Result<(), tonic::transport::Error>>;
 
 /// Slower than the default profile: several tests and builds share the machine.
 pub(super) fn timing() -> Timing {
@@ -333,6 +338,23 @@ impl Cluster {
 
     pub(super) async fn cluster(&self, id: NodeId) -> ClusterClient<Channel> {
         buoy_proto::client::cluster(self.channel(id).await)
+    }
+
+    /// Connections of a node to its peers, without TLS.
+    pub(super) fn pool(&self, me: NodeId) -> PeerPool {
+        let tls = Tls::insecure("test").unwrap();
+        PeerPool::new("test", me, &self.specs, tls, &timing())
+    }
+
+    /// A node's unix socket, in `dir`, and a connection to it.
+    pub(super) async fn unix_socket(&self, node: NodeId, dir: &Path) -> (Channel, UnixServer) {
+        let path = dir.join("buoy.sock");
+        let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
+        let serving = router(&self.nodes[&node].context, Listener::Unix).unwrap();
+        let server = tokio::spawn(serving.serve_with_incoming(incoming));
+        let target = format!("unix://{}", path.display());
+        let channel = buoy_proto::client::connect(&target, None, SOON).await;
+        (channel.unwrap(), server)
     }
 
     pub(super) async fn ownership(&self, id: NodeId) -> OwnershipClient<Channel> {

@@ -12,12 +12,10 @@ use buoy_proto::peer::{Envelope, SnapshotChunk};
 use buoy_proto::v1::{PutVipRequest, StatusRequest};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpStream, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::TcpStream;
 use tonic::Code;
 
 use super::harness::{Cluster, SOON, timing, vip};
-use crate::api::{Listener, router};
 use crate::peer::{MAX_PEER_MESSAGE, PeerPool, Purpose};
 use crate::tls::Tls;
 
@@ -91,13 +89,7 @@ async fn calls_for_somebody_else_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nonsense_is_refused_and_raft_goes_on() {
     let cluster = Cluster::start(2).await;
-    let pool = PeerPool::new(
-        "test",
-        NodeId(2),
-        &cluster.specs,
-        Tls::insecure("test").unwrap(),
-        &timing(),
-    );
+    let pool = cluster.pool(NodeId(2));
     let mut client = pool.client(NodeId(1), Purpose::Raft).unwrap();
     let nonsense = |protocol| Envelope {
         protocol,
@@ -143,13 +135,7 @@ async fn nonsense_is_refused_and_raft_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_snapshot_is_received_at_a_time() {
     let cluster = Cluster::start(2).await;
-    let pool = PeerPool::new(
-        "test",
-        NodeId(2),
-        &cluster.specs,
-        Tls::insecure("test").unwrap(),
-        &timing(),
-    );
+    let pool = cluster.pool(NodeId(2));
     let client = pool.client(NodeId(1), Purpose::Raft).unwrap();
     let code_of_another = async || {
         let chunks = futures::stream::iter([SnapshotChunk::default()]);
@@ -250,14 +236,7 @@ async fn the_unix_socket_serves_operators_and_no_peers() {
     let cluster = Cluster::start(1).await;
     cluster.bootstrap().await;
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("buoy.sock");
-    let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
-    let serving = router(&cluster.nodes[&NodeId(1)].context, Listener::Unix).unwrap();
-    let server = tokio::spawn(serving.serve_with_incoming(incoming));
-    let target = format!("unix://{}", path.display());
-    let channel = buoy_proto::client::connect(&target, None, SOON)
-        .await
-        .unwrap();
+    let (channel, server) = cluster.unix_socket(NodeId(1), dir.path()).await;
     let status = buoy_proto::client::cluster(channel.clone())
         .status(StatusRequest {})
         .await;

@@ -3,16 +3,15 @@
 use buoy_core::NodeId;
 use buoy_core::spec::MAX_VIPS;
 use buoy_core::state::{Command, Entry};
+use buoy_proto::v1::ownership_client::OwnershipClient;
 use buoy_proto::v1::watch_response::Event;
 use buoy_proto::v1::{
     Consistency, DeleteVipRequest, DrainRequest, PutVipRequest, WatchRequest, WatchResponse,
 };
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use super::harness::{Cluster, SOON, vip};
-use crate::api::{Listener, router};
 
 fn request(after: Option<u64>, vips: &[&str]) -> WatchRequest {
     WatchRequest {
@@ -194,17 +193,23 @@ async fn pruned_history_means_restart() {
     assert_eq!(names.len(), MAX_VIPS);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revision_of_another_history_means_restart() {
-    let cluster = Cluster::start(1).await;
-    cluster.bootstrap().await;
-    let mut ownership = cluster.ownership(NodeId(1)).await;
+/// The history that a new watch shows, and the revision of its present state.
+async fn present(ownership: &mut OwnershipClient<Channel>) -> (u64, u64) {
     let mut stream = ownership.watch(request(None, &[])).await.unwrap();
     let first = stream.get_mut().message().await.unwrap().unwrap();
     let Some(Event::Snapshot(snapshot)) = &first.event else {
         panic!("{first:?}");
     };
-    assert_ne!(first.history_id, 0);
+    (first.history_id, snapshot.revision)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_of_another_history_means_restart() {
+    let cluster = Cluster::start(1).await;
+    cluster.bootstrap().await;
+    let mut ownership = cluster.ownership(NodeId(1)).await;
+    let (history_id, revision) = present(&mut ownership).await;
+    assert_ne!(history_id, 0);
     let mut client = cluster.cluster(NodeId(1)).await;
     client
         .put_vip(PutVipRequest {
@@ -216,16 +221,16 @@ async fn a_revision_of_another_history_means_restart() {
         let after = |history_id| WatchRequest {
             consistency: consistency.into(),
             history_id: Some(history_id),
-            ..request(Some(snapshot.revision), &[])
+            ..request(Some(revision), &[])
         };
-        let mut same = ownership.watch(after(first.history_id)).await.unwrap();
+        let mut same = ownership.watch(after(history_id)).await.unwrap();
         let message = same.get_mut().message().await.unwrap().unwrap();
-        assert_eq!(message.history_id, first.history_id);
+        assert_eq!(message.history_id, history_id);
         let Some(Event::Change(change)) = message.event else {
             panic!("{message:?}");
         };
         assert_eq!(change.vip, "a");
-        let other = first.history_id.wrapping_add(1);
+        let other = history_id.wrapping_add(1);
         let mut other = ownership.watch(after(other)).await.unwrap().into_inner();
         let Event::Restart(restart) = next(&mut other).await else {
             panic!("expected a restart");
@@ -240,14 +245,10 @@ async fn a_node_that_does_not_catch_up_says_so() {
     let cluster = Cluster::start(1).await;
     cluster.bootstrap().await;
     let mut ownership = cluster.ownership(NodeId(1)).await;
-    let mut stream = ownership.watch(request(None, &[])).await.unwrap();
-    let first = stream.get_mut().message().await.unwrap().unwrap();
-    let Some(Event::Snapshot(snapshot)) = first.event else {
-        panic!("{first:?}");
-    };
+    let (_, revision) = present(&mut ownership).await;
     let beyond = |more| WatchRequest {
         consistency: Consistency::Local.into(),
-        ..request(Some(snapshot.revision + more), &[])
+        ..request(Some(revision + more), &[])
     };
     let mut reached = ownership.watch(beyond(1)).await.unwrap().into_inner();
     let mut never = ownership.watch(beyond(7)).await.unwrap().into_inner();
@@ -288,14 +289,7 @@ async fn watchers_are_bounded_and_refused_politely() {
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
     // The socket of the same node is no second place to wait.
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("buoy.sock");
-    let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
-    let serving = router(&cluster.nodes[&NodeId(1)].context, Listener::Unix).unwrap();
-    let server = tokio::spawn(serving.serve_with_incoming(incoming));
-    let target = format!("unix://{}", path.display());
-    let channel = buoy_proto::client::connect(&target, None, SOON)
-        .await
-        .unwrap();
+    let (channel, server) = cluster.unix_socket(NodeId(1), dir.path()).await;
     let mut local = buoy_proto::client::ownership(channel);
     let error = local.watch(request(None, &[])).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
