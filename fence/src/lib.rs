@@ -5,5 +5,6 @@ pub mod announce;
 pub mod clock;
 pub mod gate;
 pub mod link;
+pub mod process;
 mod rtnl;
 pub mod watch;

@@ -3,11 +3,9 @@
 use std::io;
 
 use super::GateError;
-
-/// Capabilities that matter here: bit in /proc/self/status `CapEff`, and name.
-const CAP_NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
-const CAP_SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
-const CAP_BPF: (u32, &str) = (39, "CAP_BPF");
+use crate::process::{
+    CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, effective_capabilities, holds, release,
+};
 
 const OPT_OUT: &str = "or set `fence = \"userspace-only\"` to run without a packet gate";
 
@@ -70,13 +68,12 @@ fn permission(capabilities: Option<u64>) -> (String, String) {
             "give buoy CAP_BPF and CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8)".to_string(),
         );
     };
-    let has = |(bit, _): (u32, &str)| held & (1 << bit) != 0;
     let mut lacking = Vec::new();
-    if !has(CAP_SYS_ADMIN) {
+    if !holds(held, CAP_SYS_ADMIN) {
         lacking.extend(
             [CAP_BPF, CAP_NET_ADMIN]
                 .into_iter()
-                .filter(|c| !has(*c))
+                .filter(|c| !holds(held, *c))
                 .map(|(_, name)| name),
         );
     }
@@ -99,20 +96,6 @@ fn permission(capabilities: Option<u64>) -> (String, String) {
             lacking.join(" ")
         ),
     )
-}
-
-/// `CapEff` of this process.
-fn effective_capabilities() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let field = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(field.trim(), 16).ok()
-}
-
-fn release() -> String {
-    match std::fs::read_to_string("/proc/sys/kernel/osrelease") {
-        Ok(text) => text.trim().to_string(),
-        Err(_) => "of unknown version".to_string(),
-    }
 }
 
 #[cfg(test)]

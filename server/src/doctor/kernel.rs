@@ -3,43 +3,40 @@
 use std::time::Duration;
 
 use buoy_fence::gate::{EbpfGate, EbpfOptions, Gate};
+use buoy_fence::process::{
+    CAP_BPF, CAP_IPC_LOCK, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_SYS_NICE, Capability,
+    effective_capabilities, holds, release,
+};
 
 use super::{Files, Finding};
 use crate::precheck::MIN_LEASE_WITHOUT_REALTIME;
 use crate::sys;
 
-/// Capabilities (capabilities(7)): bit, name, and what goes without it.
-const CAPABILITIES: [(u32, &str, &str); 6] = [
-    (12, "CAP_NET_ADMIN", "no address and no packet gate"),
+/// Capabilities, and what goes without them.
+const CAPABILITIES: [(Capability, &str); 5] = [
+    (CAP_NET_ADMIN, "no address and no packet gate"),
     (
-        13,
-        "CAP_NET_RAW",
+        CAP_NET_RAW,
         "no gratuitous ARP, so neighbours send to the old owner until their caches expire",
     ),
-    (39, "CAP_BPF", "no eBPF gate"),
+    (CAP_BPF, "no eBPF gate"),
     (
-        23,
-        "CAP_SYS_NICE",
+        CAP_SYS_NICE,
         "no realtime scheduling, unless RLIMIT_RTPRIO allows it",
     ),
     (
-        14,
-        "CAP_IPC_LOCK",
+        CAP_IPC_LOCK,
         "no locked memory, unless RLIMIT_MEMLOCK allows it",
     ),
-    (21, "CAP_SYS_ADMIN", ""),
 ];
 /// Those without which Buoy does not do its job.
-const NEEDED: [u32; 3] = [12, 13, 39];
-const CAP_SYS_NICE: u32 = 23;
-const CAP_IPC_LOCK: u32 = 14;
-const CAP_SYS_ADMIN: u32 = 21;
+const NEEDED: [Capability; 3] = [CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF];
 
 /// Clock sources that are slow to read, or known to drift.
 const POOR_CLOCKS: [&str; 5] = ["acpi_pm", "hpet", "jiffies", "pit", "refined-jiffies"];
 
 pub(super) fn examine(files: &Files) -> Vec<Finding> {
-    let held = capabilities(files).unwrap_or(0);
+    let held = effective_capabilities().unwrap_or(0);
     let mut found = permissions(held);
     found.push(gate());
     found.extend(clocks(files));
@@ -48,28 +45,21 @@ pub(super) fn examine(files: &Files) -> Vec<Finding> {
     found
 }
 
-fn capabilities(files: &Files) -> Option<u64> {
-    let status = files.read("proc/thread-self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
-fn holds(held: u64, bit: u32) -> bool {
-    held & (1 << bit) != 0
-}
-
 fn permissions(held: u64) -> Vec<Finding> {
     const ABOUT: &str = "capabilities";
+    let has = |capability| {
+        // CAP_SYS_ADMIN includes CAP_BPF.
+        holds(held, capability) || (capability == CAP_BPF && holds(held, CAP_SYS_ADMIN))
+    };
     let lacking: Vec<Finding> = CAPABILITIES
-        .iter()
-        // CAP_SYS_ADMIN includes CAP_BPF; nothing needs it where that is.
-        .filter(|(bit, ..)| *bit != CAP_SYS_ADMIN && !holds(held, *bit))
-        .filter(|(bit, ..)| *bit != 39 || !holds(held, CAP_SYS_ADMIN))
-        .map(|(bit, name, without)| {
+        .into_iter()
+        .filter(|(capability, _)| !has(*capability))
+        .map(|(capability, without)| {
+            let name = capability.1;
             let found = format!("{name} is missing: {without}");
             let advice =
                 format!("run this as root, and add {name} to CapabilityBoundingSet= of the unit");
-            if NEEDED.contains(bit) {
+            if NEEDED.contains(&capability) {
                 Finding::problem(ABOUT, found, advice)
             } else {
                 Finding::warning(ABOUT, found, advice)
@@ -96,14 +86,6 @@ fn gate() -> Finding {
         ),
         Err(e) => Finding::problem(ABOUT, e.to_string(), ""),
     }
-}
-
-fn release() -> String {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    text.map_or_else(
-        |_| "of an unknown release".to_owned(),
-        |t| t.trim().to_owned(),
-    )
 }
 
 fn clocks(files: &Files) -> Vec<Finding> {
@@ -193,7 +175,9 @@ mod tests {
     fn a_missing_capability_is_named_with_what_goes_without_it() {
         let all = CAPABILITIES
             .iter()
-            .fold(0, |mask, (bit, ..)| mask | 1u64 << bit);
+            .fold(1u64 << CAP_SYS_ADMIN.0, |mask, ((bit, _), _)| {
+                mask | 1u64 << bit
+            });
         assert_eq!(permissions(all)[0].level, Level::Fine);
         // CAP_SYS_ADMIN includes CAP_BPF.
         assert_eq!(permissions(all & !(1 << 39))[0].level, Level::Fine);
