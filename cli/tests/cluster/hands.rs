@@ -158,13 +158,13 @@ fn a_gate_that_was_kept_out_comes_when_the_way_is_free() {
     cluster.exec("n1", "tc qdisc add dev svc0 clsact");
     let filter = "filter add dev svc0 egress prio 1 protocol ip u32 match u32 0 0 classid 1:1";
     cluster.exec("n1", &format!("tc {filter}"));
-    let put = "vip put svc --address 10.77.0.5/32 --interface svc0 --priority n1=150";
-    let put = cluster.buoy("n3", &put.split(' ').collect::<Vec<_>>());
-    assert!(put.words().contains("no packet gate"), "{put:?}");
+    let put = "vip put svc --address 10.77.0.5/32 --interface svc0 --priority n1=150 --no-wait";
+    cluster.ok("n3", &put.split(' ').collect::<Vec<_>>());
+    // n1 gives it up, and n2 does not have the interface: which of them had it last is left to chance.
     cluster.wait_log("n1", 0, "no packet gate: ");
     wait("n1 says why it cannot hold svc", || {
         let (eligible, reasons) = cluster.verdict("n3", "svc", "n1");
-        !eligible && reasons.contains("u32")
+        !eligible && reasons.contains("no packet gate") && reasons.contains("u32")
     });
     let at = now_ns();
     cluster.exec("n1", "tc filter del dev svc0 egress prio 1");
