@@ -240,16 +240,15 @@ impl Advertisement {
                 got: bytes.len(),
             });
         };
-        let [version_type, vrid, priority, count, a, b, sum @ ..] = *header;
+        let [version_type, vrid, _, count, _, _, sum @ ..] = *header;
         let (version, kind) = (version_type >> 4, version_type & 0x0f);
-        if !(version == 3 || version == 2 && source.is_ipv4()) {
+        if !understood(version, source) {
             return Err(DecodeError::Version(version));
         }
         if kind != TYPE_ADVERTISEMENT {
             return Err(DecodeError::Type(kind));
         }
-        let width = if source.is_ipv4() { 4 } else { 16 };
-        let list = usize::from(count) * width;
+        let list = usize::from(count) * width(source.is_ipv4());
         let expected = HEADER + list + if version == 2 { AUTHENTICATION } else { 0 };
         if bytes.len() < expected {
             return Err(DecodeError::Truncated {
@@ -264,31 +263,51 @@ impl Advertisement {
         if vrid == 0 {
             return Err(DecodeError::Vrid);
         }
-        let (list, tail) = rest.split_at(list);
-        let body = if version == 2 {
-            let mut authentication = [0; AUTHENTICATION];
-            authentication.copy_from_slice(tail);
+        Ok((Self::fields(header, rest, source.is_ipv4()), pseudo))
+    }
+
+    /// What a packet claims, for people who look for what is wrong with it: nothing is checked, and what is cut off
+    /// is left out. `None` if it has no whole header, or one of a version that is not understood in this family.
+    ///
+    /// What counts is what [`Advertisement::decode`] says.
+    pub fn peek(bytes: &[u8], source: IpAddr) -> Option<Advertisement> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+        understood(header[0] >> 4, source).then(|| Self::fields(header, rest, source.is_ipv4()))
+    }
+
+    /// The fields of a packet of a version that is understood; less than the header promises may follow it.
+    fn fields(header: &[u8; HEADER], rest: &[u8], v4: bool) -> Advertisement {
+        let [version_type, vrid, priority, count, a, b, ..] = *header;
+        let list = usize::from(count) * width(v4);
+        let (list, tail) = rest.split_at_checked(list).unwrap_or((rest, &[]));
+        let body = if version_type >> 4 == 2 {
             Body::V2 {
                 seconds: b,
                 authentication_type: a,
-                authentication,
+                authentication: tail.first_chunk().copied().unwrap_or_default(),
             }
         } else {
             Body::V3 {
                 centiseconds: u16::from_be_bytes([a, b]) & MAX_CENTISECONDS,
             }
         };
-        let addresses = addresses(list, source.is_ipv4());
-        Ok((
-            Advertisement {
-                vrid,
-                priority,
-                addresses,
-                body,
-            },
-            pseudo,
-        ))
+        Advertisement {
+            vrid,
+            priority,
+            addresses: addresses(list, v4),
+            body,
+        }
     }
+}
+
+/// Version 2 has no IPv6.
+fn understood(version: u8, source: IpAddr) -> bool {
+    version == 3 || version == 2 && source.is_ipv4()
+}
+
+/// Bytes of an address.
+fn width(v4: bool) -> usize {
+    if v4 { 4 } else { 16 }
 }
 
 fn addresses(list: &[u8], v4: bool) -> Vec<IpAddr> {

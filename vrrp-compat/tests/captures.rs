@@ -1,17 +1,12 @@
 //! Frames captured from keepalived 2.2.7 decode to what was configured, and encode to the same bytes.
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use buoy_vrrp_compat::packet::{Advertisement, Body, DecodeError, IP_PROTOCOL, PseudoHeader};
+use common::{bytes, matrix, vectors};
 use proptest::prelude::*;
-
-fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-        .collect()
-}
 
 /// The VRRP part of an IP packet, with its addresses; `None` for another protocol.
 fn vrrp(ip: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
@@ -26,12 +21,6 @@ fn vrrp(ip: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
         6 if ip[6] == IP_PROTOCOL => Some((six(8), six(24), &ip[40..])),
         _ => None,
     }
-}
-
-type Vectors = BTreeMap<String, BTreeMap<String, String>>;
-
-fn vectors() -> Vectors {
-    serde_json::from_str(include_str!("fixtures/vectors.json")).unwrap()
 }
 
 #[test]
@@ -100,10 +89,8 @@ fn fields_are_what_was_configured() {
 /// What can be told from the bytes alone, of what a real BACKUP refused.
 #[test]
 fn crafted_packets_are_refused_for_the_right_reason() {
-    let cases: Vec<(u64, String, String, String, String)> =
-        serde_json::from_str(include_str!("fixtures/accept_matrix.json")).unwrap();
     let mut refused = 0;
-    for (number, what, verdict, _, hex) in cases {
+    for (number, what, verdict, _, hex) in matrix() {
         let ip = bytes(&hex);
         let Some((source, destination, body)) = vrrp(&ip) else {
             continue;
@@ -150,4 +137,40 @@ proptest! {
         packet[at] ^= 1 << bit;
         prop_assert!(Advertisement::decode(&packet, s, d).is_err());
     }
+}
+
+/// What decodes is also what is claimed; and of what does not, as much is shown as there is.
+#[test]
+fn claims_are_read_whatever_is_wrong_with_the_packet() {
+    let mut seen = 0;
+    for (name, packet) in common::packets() {
+        let Some((source, destination, body)) = vrrp(&packet) else {
+            continue;
+        };
+        let Ok((advert, _)) = Advertisement::decode(body, source, destination) else {
+            continue;
+        };
+        assert_eq!(
+            Advertisement::peek(body, source).as_ref(),
+            Some(&advert),
+            "{name}"
+        );
+        let mut wrong = body.to_vec();
+        wrong[6] ^= 1;
+        assert_eq!(
+            Advertisement::peek(&wrong, source).as_ref(),
+            Some(&advert),
+            "{name}"
+        );
+        for length in 0..body.len() {
+            let cut = Advertisement::peek(&body[..length], source);
+            assert_eq!(cut.is_some(), length >= 8, "{name}, {length} bytes");
+            let cut = cut.map_or(vec![], |cut| cut.addresses);
+            assert_eq!(cut, advert.addresses[..cut.len()], "{name}, {length} bytes");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 20, "only {seen} packets");
+    let six = Ipv6Addr::LOCALHOST.into();
+    assert_eq!(Advertisement::peek(&[0x21, 1, 1, 0, 0, 1, 0, 0], six), None);
 }
