@@ -70,6 +70,7 @@ impl Command {
                 | Command::Vip(_)
                 | Command::Node(_)
                 | Command::Fence(FenceCommand::Show)
+                | Command::Vrrp(VrrpCommand::Status)
         )
     }
 }
@@ -96,7 +97,9 @@ pub fn command() -> clap::Command {
     ] {
         command = command.mut_subcommand(name, |c| c.args(hidden(shown)));
     }
-    command
+    command.mut_subcommand("vrrp", |c| {
+        c.mut_subcommand("watch", |c| c.args(hidden("json")))
+    })
 }
 
 /// Reads the command line. Ends the process with a message if it is wrong, or asks for help.
@@ -157,6 +160,9 @@ pub enum Command {
     /// Look after the packet gate of this machine
     #[command(subcommand)]
     Fence(FenceCommand),
+    /// Look at VRRP around this machine
+    #[command(subcommand)]
+    Vrrp(VrrpCommand),
     /// Check a configuration file
     CheckConfig {
         /// The file
@@ -256,7 +262,7 @@ pub struct PutArgs {
     #[arg(required_unless_present = "file", requires_all = ["addresses", "interface"])]
     pub name: Option<String>,
     /// TOML file that declares VIPs as the configuration does; "-" reads standard input
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["name", "addresses", "interface", "label", "scope", "priority", "preempt", "preempt_delay", "colocate_with", "avoid"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["name", "addresses", "interface", "label", "scope", "priority", "preempt", "preempt_delay", "colocate_with", "avoid", "vrid", "vrrp_version", "vrrp_priority", "vrrp_interval"])]
     pub file: Option<PathBuf>,
     /// An address, with the prefix length to configure it with; may be repeated
     #[arg(long = "address", value_name = "IP[/PREFIX]")]
@@ -285,6 +291,18 @@ pub struct PutArgs {
     /// A VIP that should be on another node; may be repeated
     #[arg(long, value_name = "VIP")]
     pub avoid: Vec<String>,
+    /// Speak VRRP for it, as this virtual router; a file can say more about that
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub vrid: Option<u8>,
+    /// Version of VRRP, 2 or 3 (default 3)
+    #[arg(long, value_name = "N", requires = "vrid", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub vrrp_version: Option<u8>,
+    /// VRRP priority of the whole cluster, 1 to 254 (default 100)
+    #[arg(long, value_name = "N", requires = "vrid", value_parser = clap::value_parser!(u8).range(1..=254))]
+    pub vrrp_priority: Option<u8>,
+    /// Between two VRRP advertisements (default 1s)
+    #[arg(long, value_name = "DURATION", requires = "vrid", value_parser = parse_duration)]
+    pub vrrp_interval: Option<Duration>,
     /// Do not wait until the VIPs are up
     #[arg(long)]
     pub no_wait: bool,
@@ -330,6 +348,31 @@ pub enum FenceCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum VrrpCommand {
+    /// What the answering node says and hears as VRRP router; exit code 1 if a router outside outranks the
+    /// cluster, or the node hears or sends nothing
+    Status,
+    /// Print VRRP advertisements as they pass this machine's interfaces (needs CAP_NET_RAW, and no daemon)
+    Watch(VrrpWatch),
+}
+
+#[derive(Args, Debug)]
+pub struct VrrpWatch {
+    /// Only on this interface
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Only of this virtual router
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub vrid: Option<u8>,
+    /// End after so many lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
 }
 
 #[derive(Subcommand, Debug)]

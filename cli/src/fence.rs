@@ -153,7 +153,7 @@ fn shown_text(fence: &HostFence, names: &Names, problems: &[String]) -> String {
     }
     for gate in &fence.gates {
         let on: Vec<&str> = gate.interfaces.iter().map(String::as_str).collect();
-        text += &format!("Gate    ebpf on {}\n", text::dash(&on.join(", ")));
+        text += &format!("Gate    {} on {}\n", gate.kind, text::dash(&on.join(", ")));
     }
     let rows: Vec<Vec<String>> = fence
         .gates
@@ -233,7 +233,7 @@ fn shown_json(fence: &HostFence, names: &Names, problems: &[String]) -> Value {
     };
     let gate = |gate: &HostGate| {
         json!({
-            "kind": "ebpf",
+            "kind": gate.kind.to_string(),
             "interfaces": gate.interfaces,
             "torn": gate.torn,
             "addresses": gate.addresses.iter().map(address).collect::<Vec<_>>(),

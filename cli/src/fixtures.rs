@@ -1,8 +1,8 @@
 //! Messages as a small cluster would send them, for tests of the rendering.
 
 use buoy_proto::v1::{
-    LeaseState, NodeRef, NodeStatus, Placement, Quorum, Role, Settings, StatusResponse, Vip,
-    VipOwnership, VipSpec,
+    Lateness, LeaseState, NodeRef, NodeStatus, Placement, Quorum, Role, Settings, StatusResponse,
+    Vip, VipOwnership, VipSpec,
 };
 
 pub fn node_ref(id: u64) -> NodeRef {
@@ -70,6 +70,12 @@ pub fn status() -> StatusResponse {
         revision: 12,
         bootstrapped: true,
         settings: Some(Settings::default()),
+        lateness: Some(Lateness {
+            wakes: 5_000,
+            mean_us: 60,
+            max_us: 12_300,
+            max_last_minute_us: 440,
+        }),
         nodes: vec![
             node(1, Role::Member, &["web-a"]),
             node(2, Role::Member, &["web-b"]),

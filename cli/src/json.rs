@@ -1,8 +1,10 @@
 //! What `--json` prints: the API's messages with words for enumerations and no field left out.
 
+use std::collections::BTreeMap;
+
 use buoy_proto::v1::{
     Candidate, Change, ExplainResponse, HistoryResponse, MoveVipResponse, NodeRef, NodeStatus,
-    StatusResponse, Vip, VipOwnership, VipSpec,
+    StatusResponse, Vip, VipOwnership, VipSpec, Vrrp, VrrpGarp,
 };
 use serde_json::{Value, json};
 
@@ -37,6 +39,44 @@ pub fn spec(s: &VipSpec) -> Value {
             "colocate_with": placement.colocate_with,
             "avoid": placement.avoid,
         },
+        "vrrp": s.vrrp.as_ref().map(vrrp),
+    })
+}
+
+/// A VIP's VRRP face.
+fn vrrp(face: &Vrrp) -> Value {
+    let sources: BTreeMap<_, _> = face
+        .sources
+        .iter()
+        .map(|(node, all)| (node, &all.addresses))
+        .collect();
+    json!({
+        "vrid": face.vrid,
+        "version": text::vrrp_version(face.version()),
+        "priority": face.priority(),
+        "interval_ms": face.interval_ms(),
+        "authentication": text::vrrp_authentication(face.authentication()),
+        "preempt": !face.nopreempt,
+        "preempt_delay_ms": face.preempt_delay_ms,
+        "unicast_peers": face.unicast_peers,
+        "sources": sources,
+        "excluded": face.excluded,
+        "mac": text::vrrp_mac(face.mac()),
+        "garp": garp(&face.garp.unwrap_or_default()),
+    })
+}
+
+/// How often its addresses are announced; null where Buoy does as it does by itself.
+fn garp(g: &VrrpGarp) -> Value {
+    json!({
+        "master_repeat": g.master_repeat,
+        "master_delay_ms": g.master_delay_ms,
+        "master_refresh_ms": g.master_refresh_ms,
+        "master_refresh_repeat": g.master_refresh_repeat,
+        "lower_prio_repeat": g.lower_prio_repeat,
+        "lower_prio_delay_ms": g.lower_prio_delay_ms,
+        "interval_us": g.interval_us,
+        "gna_interval_us": g.gna_interval_us,
     })
 }
 
@@ -113,6 +153,12 @@ pub fn status(s: &StatusResponse, healthy: bool) -> Value {
         "frozen": s.settings.is_some_and(|x| x.frozen),
         "insecure": s.insecure,
         "quarantine_ms": s.quarantine_ms,
+        "lateness": s.lateness.map(|l| json!({
+            "wakes": l.wakes,
+            "mean_us": l.mean_us,
+            "max_us": l.max_us,
+            "max_last_minute_us": l.max_last_minute_us,
+        })),
         "nodes": s.nodes.iter().map(node_status).collect::<Vec<_>>(),
         "vips": s.vips.iter().map(vip).collect::<Vec<_>>(),
         "problems": s.problems,

@@ -18,6 +18,7 @@ mod status;
 mod text;
 mod tls;
 mod vip;
+mod vrrp;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Node(command) => talk(node::run(&cli.global, command, out))?,
         Command::Doctor { config } => talk(doctor::run(config.as_deref(), out))?,
         Command::Fence(command) => talk(fence::run(&cli.global, command, out))?,
+        Command::Vrrp(command) => talk(vrrp::run(&cli.global, command, out))?,
     };
     Ok(verdict.code())
 }

@@ -112,6 +112,7 @@ fn steady(s: &StatusResponse) -> StatusResponse {
     let mut s = s.clone();
     s.applied = 0;
     s.quarantine_ms = 0;
+    s.lateness = None;
     s.problems.clear();
     for n in &mut s.nodes {
         n.heard_ms_ago = None;
@@ -190,6 +191,14 @@ fn render(s: &StatusResponse) -> String {
         owned.count(),
         s.vips.len(),
     );
+    if let Some(l) = &s.lateness {
+        text.push_str(&format!(
+            "Late    {}'s lease thread woke up at most {} late in the last minute, {} since its start\n",
+            node_name(s.answered_by.as_ref()),
+            late(l.max_last_minute_us),
+            late(l.max_us),
+        ));
+    }
     if s.settings.is_some_and(|x| x.frozen) {
         text.push_str("Placement is frozen: VIPs move only by command\n");
     }
@@ -210,6 +219,11 @@ fn render(s: &StatusResponse) -> String {
     section(&mut text, "Problems", &problems);
     section(&mut text, "Warnings", &warnings(s));
     text
+}
+
+/// Microseconds for people.
+fn late(us: u64) -> String {
+    format!("{:.1} ms", us as f64 / 1_000.0)
 }
 
 fn section(text: &mut String, title: &str, lines: &[String]) {

@@ -1,6 +1,9 @@
 //! Words, times and tables as people read them.
 
-use buoy_proto::v1::{Cause, EventKind, LeaseState, NodeRef, Preempt, Role, Scope};
+use buoy_proto::v1::{
+    Cause, EventKind, LeaseState, NodeRef, Preempt, Role, Scope, VrrpAuthentication, VrrpMac,
+    VrrpVersion,
+};
 use comfy_table::{Cell, Row, Table, presets};
 
 /// A table without lines: columns by spaces, no space at the end of a line.
@@ -114,6 +117,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::Group => "group",
         Cause::Edited => "edited",
         Cause::Yielded => "yielded",
+        Cause::Unfenced => "unfenced",
     }
 }
 
@@ -147,6 +151,32 @@ pub fn scope(scope: Scope) -> &'static str {
         Scope::Global => "global",
         Scope::Link => "link",
         Scope::Host => "host",
+    }
+}
+
+/// 2 or 3.
+pub fn vrrp_version(version: VrrpVersion) -> u8 {
+    match version {
+        VrrpVersion::V2 => 2,
+        VrrpVersion::V3 => 3,
+    }
+}
+
+/// keepalived's word for it.
+pub fn vrrp_authentication(authentication: VrrpAuthentication) -> &'static str {
+    match authentication {
+        VrrpAuthentication::None => "none",
+        VrrpAuthentication::Pass => "PASS",
+        VrrpAuthentication::Ah => "AH",
+    }
+}
+
+/// As in the configuration.
+pub fn vrrp_mac(mac: VrrpMac) -> &'static str {
+    match mac {
+        VrrpMac::Interface => "interface",
+        VrrpMac::Virtual => "virtual",
+        VrrpMac::VirtualXmitBase => "virtual-xmit-base",
     }
 }
 

@@ -3,8 +3,13 @@
 pub mod addr;
 pub mod announce;
 pub mod clock;
+#[cfg(feature = "fault-points")]
+pub mod fault;
 pub mod gate;
 pub mod link;
+mod marks;
+pub mod packets;
 pub mod process;
 mod rtnl;
+pub mod vmac;
 pub mod watch;

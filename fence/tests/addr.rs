@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use buoy_core::spec::Scope;
 use buoy_fence::addr::{AddressError, AddressSpec, Leftover, VALID_LIFETIME};
-use common::skip_without_root;
+use common::{is_emulated, skip_without_root};
 use host::{Host, PATIENCE, find, ip, is_there, until, vip};
 
 const IFA_F_NODAD: u32 = 0x02;
@@ -201,8 +201,9 @@ fn a_thousand_addresses_are_added_kept_and_removed_quickly() {
         let removed = start.elapsed();
         assert_eq!(held(), 0);
         println!("1,000 addresses: added in {added:?}, refreshed in {refreshed:?}, removed in {removed:?}");
-        assert!(added < Duration::from_secs(1), "{added:?}");
-        assert!(removed < Duration::from_secs(1), "{removed:?}");
+        let quickly = Duration::from_secs(if is_emulated() { 30 } else { 1 });
+        assert!(added < quickly, "{added:?}");
+        assert!(removed < quickly, "{removed:?}");
     });
 }
 

@@ -4,10 +4,7 @@ mod common;
 #[path = "common/host.rs"]
 mod host;
 
-use std::collections::BTreeSet;
-use std::io::Write;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +12,8 @@ use std::time::{Duration, Instant};
 use buoy_fence::addr::{Addresses, LOST_AFTER, REPAIR_GAP, REPAIRS_REPORTED};
 use buoy_fence::link::Links;
 use buoy_fence::watch::KernelEvent;
-use common::{NetNs, skip_without_root};
-use host::{Host, PATIENCE, event, find, ip, is_there, until, vip};
+use common::{NetNs, is_emulated, skip_without_root};
+use host::{Host, PATIENCE, add, event, find, ip, is_there, manage, until};
 
 /// What is promised of a repair.
 const PROMISED: Duration = Duration::from_millis(100);
@@ -33,20 +30,9 @@ fn in_time(what: &str, mut all: Vec<Duration>) {
         "{what}, {} times: {min:.1?} / {median:.1?} / {max:.1?}",
         all.len()
     );
-    assert!(median <= PROMISED, "{what}: {all:?}");
-}
-
-async fn add(addresses: &Addresses, all: &[&str]) {
-    let results = addresses
-        .add(all.iter().map(|text| vip(text)).collect())
-        .await;
-    results
-        .into_iter()
-        .for_each(|result| result.expect("it is added"));
-}
-
-fn manage(addresses: &Addresses, all: &[&str]) {
-    addresses.set_managed(all.iter().map(|text| ip(text)).collect::<BTreeSet<_>>());
+    // Emulation is ten times slower and more: there the repair is tried, not its speed.
+    let promised = if is_emulated() { REPAIR } else { PROMISED };
+    assert!(median <= promised, "{what}: {all:?}");
 }
 
 /// Comes back when the keeper has acted on everything that happened before: it acts in order, and it
@@ -381,64 +367,5 @@ fn a_fight_is_bounded_and_visible() {
             is_there(&host.links(), contested)
         })
         .await;
-    });
-}
-
-#[test]
-fn nothing_is_lost_for_good_when_the_kernels_queue_overflows() {
-    if skip_without_root() {
-        return;
-    }
-    let host = Host::new("overrun");
-    let links = host.links();
-    let frozen = Arc::new(AtomicBool::new(false));
-    let freeze = Arc::clone(&frozen);
-    // A lease check that takes its time stops the keeper.
-    let live = Arc::new(move |_| {
-        while freeze.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        true
-    });
-    let (addresses, mut events) = host
-        .ns
-        .run(|| Addresses::start(live, Arc::new(|_| true)))
-        .expect("a keeper");
-    host.run(|| async {
-        add(&addresses, &["10.0.0.50"]).await;
-        manage(&addresses, &["10.0.0.51"]);
-        frozen.store(true, Ordering::Relaxed);
-        // The keeper stops at its next refresh, at the latest in a second; until then it reads on.
-        let lines = "addr add 10.9.9.9/32 dev eth0\naddr del 10.9.9.9/32 dev eth0\n".repeat(5_000);
-        let overflowing = Instant::now();
-        while overflowing.elapsed() < Duration::from_secs(2) {
-            batch(&host.ns, &lines);
-        }
-        host.ns.ip("addr del 10.0.0.50/32 dev eth0");
-        host.ns.ip("addr add 10.0.0.51/32 dev eth0");
-        frozen.store(false, Ordering::Relaxed);
-        event(&mut events, "an overrun", |e| {
-            matches!(e, KernelEvent::Overrun)
-        })
-        .await;
-        // Long before the comparison that comes by itself.
-        until("all is well", REPAIR, || {
-            is_there(&links, ip("10.0.0.50")) && !is_there(&links, ip("10.0.0.51"))
-        })
-        .await;
-    });
-}
-
-fn batch(ns: &NetNs, lines: &str) {
-    ns.run(|| {
-        let ip = Command::new("ip")
-            .args(["-batch", "-"])
-            .stdin(Stdio::piped())
-            .spawn();
-        let mut ip = ip.expect("ip");
-        let mut input = ip.stdin.take().expect("its input");
-        input.write_all(lines.as_bytes()).expect("ip reads");
-        drop(input);
-        assert!(ip.wait().expect("ip ends").success());
     });
 }

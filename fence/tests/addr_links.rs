@@ -12,19 +12,10 @@ use std::time::{Duration, Instant};
 use buoy_fence::addr::{AddressError, Addresses};
 use buoy_fence::watch::KernelEvent;
 use common::skip_without_root;
-use host::{Host, PATIENCE, event, ip, is_there, until, vip};
+use host::{Host, PATIENCE, add, event, ip, is_there, until, vip};
 
 /// So long is looked that an address stays away.
 const QUIET: Duration = Duration::from_secs(1);
-
-async fn add(addresses: &Addresses, all: &[&str]) {
-    let results = addresses
-        .add(all.iter().map(|text| vip(text)).collect())
-        .await;
-    results
-        .into_iter()
-        .for_each(|result| result.expect("it is added"));
-}
 
 #[test]
 fn ipv6_addresses_come_back_with_their_interface() {

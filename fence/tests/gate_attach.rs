@@ -59,7 +59,7 @@ fn is_repaired_after_every_kind_of_removal() {
     let own = wire.owner.ifindex("own");
     let mut gate = wire.gate();
     gate.manage(ip(VIP4)).expect("manage");
-    gate.deadlines().store(5, FOREVER).expect("store");
+    gate.store(5, FOREVER).expect("store");
     gate.open(ip(VIP4), 5).expect("open");
     gate.attach(own).expect("attach");
     let ours = "parent ffff:fff2 prio 1 handle 0x42554f59 bpf";
@@ -306,7 +306,7 @@ fn a_dead_gate_can_be_read_and_removed() {
         gate.judge(Direction::Ingress, &arp).expect("judge"),
         Verdict::Drop
     );
-    gate.deadlines().store(9, Mono(12_345)).expect("store");
+    gate.store(9, Mono(12_345)).expect("store");
     gate.open(ip(VIP4), 9).expect("open");
     assert_eq!(
         gate.judge(Direction::Ingress, &arp).expect("judge"),
@@ -332,56 +332,4 @@ fn a_dead_gate_can_be_read_and_removed() {
             .run(|| leftovers(own).expect("leftovers"))
             .is_empty()
     );
-}
-
-#[test]
-fn a_sentry_takes_over_from_a_predecessor_beside_the_gate() {
-    if skip_without_gate() {
-        return;
-    }
-    let wire = Wire::new("beside");
-    let own = wire.owner.ifindex("own");
-    let mut gate = wire.gate();
-    gate.manage(ip(VIP4)).expect("manage");
-    gate.attach(own).expect("attach");
-    drop(gate);
-    let mut next = wire.gate();
-    let mut sentry = wire.owner.run(|| next.sentry().expect("a sentry"));
-    let found = sentry.inheritance(own).expect("its addresses");
-    assert!(
-        !found.is_empty() && found.iter().all(|a| *a == ip(VIP4)),
-        "{found:?}"
-    );
-    next.inherit(&found).expect("inherit");
-    sentry.attach(own).expect("attach");
-    assert!(next.verify(own).expect("verify"), "filters and tables");
-    assert!(next.list().expect("list")[0].inherited);
-    assert!(sentry.inheritance(own).expect("nothing").is_empty());
-    next.detach(own).expect("it is attached, and comes off");
-    assert!(sentry.repair(own).is_err());
-}
-
-#[test]
-fn only_what_nobody_has_managed_since_is_forgotten_as_inherited() {
-    if skip_without_gate() {
-        return;
-    }
-    let wire = Wire::new("heir");
-    let own = wire.owner.ifindex("own");
-    let mut gate = wire.gate();
-    for vip in [VIP4, VIP6] {
-        gate.manage(ip(vip)).expect("manage");
-    }
-    gate.attach(own).expect("attach");
-    drop(gate);
-    let mut next = wire.gate();
-    next.attach(own).expect("attach");
-    next.manage(ip(VIP6)).expect("manage");
-    for vip in [VIP4, VIP6] {
-        next.forget_inherited(ip(vip)).expect("forget");
-    }
-    let rows = next.list().expect("list");
-    let addresses: Vec<_> = rows.iter().map(|row| row.address).collect();
-    assert_eq!(addresses, [ip(VIP6)]);
-    assert!(next.verify(own).expect("verify"));
 }

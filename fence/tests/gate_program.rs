@@ -231,7 +231,7 @@ fn both_addresses_of_a_solicitation_count() {
     let mut gate = shut_gate();
     let other: IpAddr = ip("fd00:192::14");
     gate.manage(other).expect("manage");
-    gate.deadlines().store(2, FOREVER).expect("store");
+    gate.store(2, FOREVER).expect("store");
     gate.open(other, 2).expect("open");
     let packet = nd(SOLICITATION, v6(PEER6), v6("fd00:192::14"), v6(VIP6));
     assert_eq!(gate.judge(Ingress, &packet).expect("judge"), Verdict::Drop);

@@ -49,7 +49,7 @@ fn works_without_mapped_tables() {
         gate.judge(Direction::Ingress, &packet).expect("judge"),
         Verdict::Drop
     );
-    gate.deadlines().store(63, FOREVER).expect("store");
+    gate.store(63, FOREVER).expect("store");
     gate.open(ip(VIP4), 63).expect("open");
     assert_eq!(
         gate.judge(Direction::Ingress, &packet).expect("judge"),
@@ -78,7 +78,7 @@ fn the_table_of_addresses_is_bounded_and_its_places_are_used_again() {
     let packet = |n: u32| frames::ipv4(v4("10.77.0.2"), v4(&format!("10.0.0.{n}")));
     let judge = |gate: &EbpfGate, n| gate.judge(Direction::Ingress, &packet(n)).expect("judge");
     let vip = |n: u32| ip(&format!("10.0.0.{n}"));
-    gate.deadlines().store(1, FOREVER).expect("store");
+    gate.store(1, FOREVER).expect("store");
     for n in 1..=4 {
         gate.manage(vip(n)).expect("manage");
         gate.open(vip(n), 1).expect("open");

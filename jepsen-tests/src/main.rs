@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use buoy_jepsen_tests::sim::gate::Kind;
 use buoy_jepsen_tests::sim::{self, Bug, Config, Faults, Invariant, Stats};
 use clap::{Parser, Subcommand};
 
@@ -34,6 +35,9 @@ struct SimArgs {
     /// Run without any fault.
     #[arg(long)]
     calm: bool,
+    /// Give every node this kind of gate (exact, timed), instead of drawing each.
+    #[arg(long, value_name = "KIND")]
+    gates: Option<Kind>,
     /// Plant a bug, to see that it is found.
     #[arg(long, value_name = "NAME")]
     bug: Option<Bug>,
@@ -64,6 +68,7 @@ fn run_sim(args: &SimArgs, one_seed: bool) -> ExitCode {
         faults: if args.calm { Faults::NONE } else { Faults::ALL },
         chaos_ms: args.chaos_ms,
         scenario: None,
+        gates: args.gates,
         bug: args.bug,
         trace: args.trace || one_seed,
         checked: if args.only.is_empty() {
@@ -89,7 +94,7 @@ fn run_sim(args: &SimArgs, one_seed: bool) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{seeds} seeds in {seconds:.1} s ({:.0} a second): no violation. {} events, {} VIPs went down, \
-         {} addresses stayed through an edit, {} assignments, {} memberships, {} daemons ended, {} were stopped; slowest recovery {} ms",
+         {} addresses stayed through an edit, {} assignments, {} memberships, {} daemons ended, {} were stopped, {} rounds of timed gates, {} refusals of them; slowest recovery {} ms",
         seeds as f64 / seconds.max(1e-9),
         total.events,
         total.shuts,
@@ -98,6 +103,8 @@ fn run_sim(args: &SimArgs, one_seed: bool) -> ExitCode {
         total.memberships,
         total.ends,
         total.pauses,
+        total.rounds,
+        total.refused,
         total.recovery_ms,
     );
     ExitCode::SUCCESS
@@ -108,6 +115,9 @@ fn again(args: &SimArgs, seed: u64) -> String {
     let mut line = format!("buoy-jepsen sim --seed {seed} --chaos-ms {}", args.chaos_ms);
     if args.calm {
         line.push_str(" --calm");
+    }
+    if let Some(kind) = args.gates {
+        line.push_str(&format!(" --gates {kind}"));
     }
     if let Some(bug) = args.bug {
         line.push_str(&format!(" --bug {bug}"));
@@ -127,5 +137,7 @@ fn add(total: &mut Stats, one: Stats) {
     total.memberships += one.memberships;
     total.ends += one.ends;
     total.pauses += one.pauses;
+    total.rounds += one.rounds;
+    total.refused += one.refused;
     total.recovery_ms = total.recovery_ms.max(one.recovery_ms);
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use buoy_jepsen_tests::sim::gate::Kind;
 use buoy_jepsen_tests::sim::{self, Bug, Config, Faults, Invariant, Scenario, Stats};
 
 /// The first seed of every range is moved by this; `BUOY_SIM_SEED` sets it, to look at other histories
@@ -26,12 +27,17 @@ fn clean(seeds: std::ops::Range<u64>, cfg: &Config) -> Stats {
                 total.ends += stats.ends;
                 total.lowered += stats.lowered;
                 total.pauses += stats.pauses;
+                total.rounds += stats.rounds;
+                total.refused += stats.refused;
                 total.recovery_ms = total.recovery_ms.max(stats.recovery_ms);
             }
             Err(violation) => panic!(
                 "seed {seed}: {violation}\nwith {:?}; if all faults are on: \
-                 cargo run -p buoy-jepsen-tests -- sim --seed {seed} --chaos-ms {}",
-                cfg.faults, cfg.chaos_ms
+                 cargo run -p buoy-jepsen-tests -- sim --seed {seed} --chaos-ms {}{}",
+                cfg.faults,
+                cfg.chaos_ms,
+                cfg.gates
+                    .map_or_else(String::new, |kind| format!(" --gates {kind}"))
             ),
         }
     }
@@ -58,6 +64,8 @@ fn all_faults_at_once() {
         ("daemons that ended", total.ends),
         ("stopped daemons", total.pauses),
         ("longest promises that were lowered", total.lowered),
+        ("rounds of timed gates", total.rounds),
+        ("refusals of timed gates", total.refused),
     ] {
         assert!(count > 100, "only {count} {what} in 300 runs");
     }
@@ -66,6 +74,18 @@ fn all_faults_at_once() {
 #[test]
 fn all_faults_at_once_in_short_runs() {
     clean(1_000..1_300, &with(Faults::ALL));
+}
+
+#[test]
+fn all_faults_at_once_with_gates_of_one_kind() {
+    for kind in [Kind::Exact, Kind::Timed] {
+        let one_kind = Config {
+            gates: Some(kind),
+            ..with(Faults::ALL)
+        };
+        let total = clean(7_000..7_100, &one_kind);
+        assert_eq!(total.rounds > 0, kind == Kind::Timed, "{total:?}");
+    }
 }
 
 #[test]
@@ -166,8 +186,13 @@ fn a_longest_promise_that_is_lowered_waits_for_the_disks_too() {
 
 /// The planted bug must violate one of the invariants within so many seeds.
 fn found(bug: Bug, invariants: &[Invariant], faults: Faults, seeds: u64) {
+    found_with(None, bug, invariants, faults, seeds);
+}
+
+fn found_with(gates: Option<Kind>, bug: Bug, invariants: &[Invariant], faults: Faults, seeds: u64) {
     let cfg = Config {
         faults,
+        gates,
         bug: Some(bug),
         checked: invariants.to_vec(),
         ..Config::default()
@@ -207,6 +232,9 @@ const MEMBERSHIPS: Faults = Faults {
     ..Faults::ALL
 };
 
+/// A seed that shows [`Bug::ArmedAgain`].
+const ARMED_AGAIN: u64 = 2_098;
+
 finds! {
     finds_no_quarantine_after_a_restart: NoQuarantine, [S1, S3], CRASHES, 200;
     finds_a_lease_counted_from_receipt: CountedFromReceipt, [S1, S3], Faults::ALL, 100;
@@ -216,7 +244,6 @@ finds! {
     finds_an_epoch_that_is_claimed_again: EpochAgain, [Rule], Faults::ALL, 50;
     finds_a_promise_without_margin: NoMargin, [S1, S3], Faults::NONE, 20;
     finds_learners_in_the_majority: LearnersCount, [S1, S3], Faults::ALL, 50;
-    finds_a_gate_written_with_relative_time: RelativeGate, [S1], PAUSES, 300;
     finds_a_claim_that_is_not_applied: ClaimsUnapplied, [Rule], Faults::ALL, 20;
     finds_memberships_without_a_wait: NoMembershipWait, [S1, S6], MEMBERSHIPS, 50;
     finds_a_stale_view: StaleView, [S1, S6], MEMBERSHIPS, 300;
@@ -226,6 +253,32 @@ finds! {
     finds_a_promise_of_what_is_not_heard_of: UnheardGranted, [Rule], Faults::ALL, 200;
     finds_a_release_before_the_gate_is_shut: ReleasedBeforeShut, [S1, S4], Faults::ALL, 20;
     finds_an_address_that_stays_unclaimed: KeptUnsaid, [S4], Faults::ALL, 200;
+    finds_a_late_gate_that_names_no_margin: GateMarginUnnamed, [S3], Faults::NONE, 20;
+    finds_a_round_that_is_armed_after_the_answer: ArmedAfterAnswer, [S3], PAUSES, 100;
+    finds_a_deadline_without_a_round: AdvanceUnarmed, [S3], Faults::ALL, 100;
+    finds_slots_that_a_restart_keeps: RestartKeepsSlots, [S3], CRASHES, 50;
+    finds_addresses_by_a_slot_that_was_not_moved: RefusedAdvanceOpens, [S4], Faults::ALL, 200;
+    finds_addresses_that_are_fenced_no_more: ForgottenWhileHeld, [S4], Faults::ALL, 20;
+}
+
+/// Only exact gates can be written so: a timed one takes no time after the answer.
+#[test]
+fn finds_a_gate_written_with_relative_time() {
+    let exact = Some(Kind::Exact);
+    found_with(exact, Bug::RelativeGate, &[Invariant::S1], PAUSES, 300);
+}
+
+/// What the kernel began to count for a later renewal of a moment serves no earlier one: that one's promise is older. It
+/// takes two refusals and two stops in one round, so the seed is given.
+#[test]
+fn finds_a_renewal_that_is_armed_after_it_left() {
+    let cfg = Config {
+        bug: Some(Bug::ArmedAgain),
+        checked: vec![Invariant::S3],
+        ..Config::default()
+    };
+    let violation = sim::run(ARMED_AGAIN, &cfg).expect_err("this seed shows it");
+    assert_eq!(violation.invariant, Invariant::S3, "{violation}");
 }
 
 fn jepsen(args: &[&str]) -> (Option<i32>, String) {

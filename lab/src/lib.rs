@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 mod interrupt;
+pub mod legacy;
 mod nginx;
 pub mod ns;
 pub mod observer;

@@ -150,6 +150,18 @@ impl Process {
         }
     }
 
+    /// Number of the session that it is in.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn session(&self) -> Result<i32> {
+        // Field 6 of the line; the first that is left is field 3.
+        let fields = stat_fields(self.id.pid)?;
+        let session = fields.split_ascii_whitespace().nth(3);
+        let session = session.and_then(|field| field.parse().ok());
+        session.with_context(|| format!("/proc/{}/stat has no session in field 6", self.id.pid))
+    }
+
     /// Whether it still runs (a zombie does not).
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -221,14 +233,19 @@ enum Life {
     Zombie,
 }
 
-fn read_stat(pid: i32) -> Result<(u64, Life)> {
+/// The fields of /proc/PID/stat from the third on.
+fn stat_fields(pid: i32) -> Result<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("read /proc/{pid}/stat"))?;
-    let mut fields = stat
-        // The second field is the program's name in parentheses and may hold anything.
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_ascii_whitespace())
-        .with_context(|| format!("/proc/{pid}/stat has no program name"))?;
+    // The second field is the program's name in parentheses and may hold anything.
+    stat.rsplit_once(')')
+        .map(|(_, rest)| rest.to_owned())
+        .with_context(|| format!("/proc/{pid}/stat has no program name"))
+}
+
+fn read_stat(pid: i32) -> Result<(u64, Life)> {
+    let stat = stat_fields(pid)?;
+    let mut fields = stat.split_ascii_whitespace();
     let life = match fields.next() {
         Some("Z" | "X") => Life::Zombie,
         _ => Life::Running,

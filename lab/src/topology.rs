@@ -1,6 +1,6 @@
 //! What a lab consists of: nodes, a client, addresses and VIPs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -118,10 +118,16 @@ pub struct Topology {
     pub name: String,
     /// Its nodes.
     pub nodes: Vec<Node>,
+    /// Names of further machines on its switch, on which it starts nothing.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// Its VIPs.
     pub vips: Vec<Vip>,
     /// Timing of the nodes.
     pub profile: Profile,
+    /// `node.fence` of the nodes; by itself `auto`.
+    #[serde(default)]
+    pub fence: Option<String>,
     /// Seed of the switch's faults.
     pub seed: u64,
 }
@@ -165,9 +171,11 @@ impl Topology {
         };
         Ok(Self {
             name: name.to_owned(),
+            hosts: Vec::new(),
             vips: vec![vip("web-a", 13, "n1"), vip("web-b", 14, "n2")],
             nodes,
             profile: Profile::default(),
+            fence: None,
             seed: 1,
         })
     }
@@ -193,10 +201,33 @@ impl Topology {
         self.nodes.iter().filter(|node| node.role == Role::Member)
     }
 
-    /// The ports of the switch: the nodes and the client.
+    /// The ports of the switch: the nodes, the client, and further hosts.
     pub fn ports(&self) -> impl Iterator<Item = &str> {
         let nodes = self.nodes.iter().map(|node| node.name.as_str());
-        nodes.chain(std::iter::once(CLIENT))
+        let hosts = self.hosts.iter().map(String::as_str);
+        nodes.chain(std::iter::once(CLIENT)).chain(hosts)
+    }
+
+    /// Says what is wrong with the names of its ports, if anything: they become parts of paths.
+    ///
+    /// # Errors
+    /// A name that is not one, or is there twice.
+    pub fn check_ports(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for port in self.ports() {
+            ensure!(
+                is_name(port) && seen.insert(port),
+                "'{port}' cannot be the name of a host: expected one of its own, with 1 to {MAX_NAME} \
+                 characters a-z, 0-9 and '-', the first a letter"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether this is one of [`Topology::hosts`].
+    #[must_use]
+    pub fn is_host(&self, port: &str) -> bool {
+        self.hosts.iter().any(|host| host == port)
     }
 
     /// Name of the namespace behind a port.
@@ -212,12 +243,17 @@ impl Topology {
         [0x02, 0x00, a, b, c, d]
     }
 
-    /// The addresses behind a port, with their prefix lengths.
+    /// The addresses behind a port, with their prefix lengths: the client has 192.168.192.200 and
+    /// fd00:192:168::200, the first host 201, and so on.
     #[must_use]
     pub fn addresses(&self, port: &str) -> [(IpAddr, u8); 2] {
         let v6 = match self.nodes.iter().find(|node| node.name == port) {
             Some(node) => node.v6(),
-            None => Ipv6Addr::new(0xfd00, 0x192, 0x168, 0, 0, 0, 0, 0x200),
+            None => {
+                // Read as text the last group is that of the IPv4 address.
+                let last = 0x200 + u16::from(self.beyond_nodes(port));
+                Ipv6Addr::new(0xfd00, 0x192, 0x168, 0, 0, 0, 0, last)
+            }
         };
         [(self.v4_of(port).into(), PREFIX_V4), (v6.into(), PREFIX_V6)]
     }
@@ -225,8 +261,14 @@ impl Topology {
     fn v4_of(&self, port: &str) -> Ipv4Addr {
         match self.nodes.iter().find(|node| node.name == port) {
             Some(node) => node.v4(),
-            None => Ipv4Addr::new(192, 168, 192, 200),
+            None => Ipv4Addr::new(192, 168, 192, 200 + self.beyond_nodes(port)),
         }
+    }
+
+    /// Place of a port that is no node: 0 is the client, 1 the first host.
+    fn beyond_nodes(&self, port: &str) -> u8 {
+        let at = self.hosts.iter().position(|host| host == port);
+        at.map_or(0, |at| u8::try_from(at + 1).unwrap_or(u8::MAX))
     }
 
     /// Every address of every VIP.
@@ -318,8 +360,23 @@ mod tests {
     }
 
     #[test]
+    fn hosts_have_names_and_addresses_of_their_own() {
+        let mut lab = Topology::pair("lab", 3).unwrap();
+        lab.hosts = vec!["r1".into(), "r2".into()];
+        lab.check_ports().unwrap();
+        let [(v4, _), (v6, _)] = lab.addresses("r2");
+        assert_eq!(v4.to_string(), "192.168.192.202");
+        assert_eq!(v6.to_string(), "fd00:192:168::202");
+        for name in ["r1", "n1", CLIENT, "../x", ""] {
+            lab.hosts[1] = name.into();
+            assert!(lab.check_ports().is_err(), "{name}");
+        }
+    }
+
+    #[test]
     fn no_two_ports_share_an_address() {
-        let lab = Topology::pair("lab", MAX_NODES).unwrap();
+        let mut lab = Topology::pair("lab", MAX_NODES).unwrap();
+        lab.hosts = ["r1", "r2", "r3"].map(String::from).to_vec();
         let mut seen: Vec<_> = lab.ports().flat_map(|port| lab.addresses(port)).collect();
         let all = seen.len();
         seen.sort();

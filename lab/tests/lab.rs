@@ -22,20 +22,7 @@ const READY: Duration = Duration::from_secs(30);
 
 /// True if a lab with keepalived and nginx can run here. In CI it must.
 fn possible() -> bool {
-    if !common::possible() {
-        return false;
-    }
-    for name in ["keepalived", "nginx"] {
-        if Command::new(name).arg("-v").output().is_err() {
-            assert!(
-                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                "cannot run in CI: no {name}"
-            );
-            println!("SKIP: no {name}");
-            return false;
-        }
-    }
-    true
+    common::possible_with(&["keepalived", "nginx"])
 }
 
 fn unique() -> String {

@@ -55,12 +55,14 @@ fn words(bytes: &[u8]) -> String {
 }
 
 /// Everything that the targets would have to install.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 8] = [
     ("cc", ""),
     ("ip", ""),
     ("ping", ""),
     ("nginx", ""),
     ("keepalived", ""),
+    ("vtysh", ""),
+    ("tshark", ""),
     ("curl", ""),
 ];
 

@@ -12,7 +12,10 @@ use buoy_core::{Epoch, Membership, NodeId, VipName};
 use buoy_storage::StateReader;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
+use crate::external::External;
+use crate::holds::Holds;
 use crate::lease::LeaseIn;
+use crate::vrrp::Faces;
 
 /// Declarations of the VIPs that this node was assigned, by epoch: what an epoch *is* never changes. Clones share them.
 ///
@@ -115,13 +118,21 @@ pub async fn follow(
     specs: Specs,
     lease: UnboundedSender<LeaseIn>,
     managed: watch::Sender<Managed>,
+    (external, faces, holds): (Option<External>, Faces, Holds),
 ) {
     let mut applied = reader.subscribe();
     let mut last: Option<HolderView> = None;
     let mut told = false;
     loop {
         applied.borrow_and_update();
-        let Some((view, addresses)) = look(me, &reader, &specs) else {
+        let Some((view, addresses, withheld)) = look(
+            me,
+            &reader,
+            &specs,
+            last.as_ref(),
+            external.as_ref(),
+            &faces,
+        ) else {
             // Nothing is known of the cluster yet, or not again yet.
             if applied.changed().await.is_err() {
                 return;
@@ -141,6 +152,17 @@ pub async fn follow(
         }
         if last.as_ref() != Some(&view) {
             let turn = specs.turn(&view);
+            // Ahead of the view, so that none of them is opened before.
+            let assigned =
+                Assigned::from_iter(view.assignments.iter().map(|w| (w.vip.clone(), w.epoch)));
+            let [_, for_routers] = withheld.clone();
+            for withheld in withheld {
+                if !holds.hold(withheld, |(vip, epoch)| assigned.get(vip) == Some(epoch)) {
+                    return;
+                }
+            }
+            // Only now may they be let up: before, it would be forgotten.
+            faces.wait(for_routers);
             if lease.send(LeaseIn::Applied(view.clone())).is_err() {
                 return;
             }
@@ -159,13 +181,32 @@ pub async fn follow(
 }
 
 /// What the state says now; `None` before the cluster's first entry.
-fn look(me: NodeId, reader: &StateReader, specs: &Specs) -> Option<(HolderView, BTreeSet<IpAddr>)> {
+/// What is assigned here, all addresses, and if it differs from the last view the VIPs of it that must wait: for
+/// external fencing, and for routers outside.
+type Look = (HolderView, BTreeSet<IpAddr>, [Vec<Key>; 2]);
+
+fn look(
+    me: NodeId,
+    reader: &StateReader,
+    specs: &Specs,
+    last: Option<&HolderView>,
+    external: Option<&External>,
+    faces: &Faces,
+) -> Option<Look> {
     let state = reader.read();
     if !state.bootstrapped {
         return None;
     }
     let addresses = state.addresses.keys().copied().collect();
-    Some((view_of(me, &state, state.membership(), specs), addresses))
+    let view = view_of(me, &state, state.membership(), specs);
+    let mut withheld = <[Vec<Key>; 2]>::default();
+    if last != Some(&view) {
+        withheld = [
+            external.map_or_else(Vec::new, |e| e.assigned(me, &state, &view)),
+            faces.assigned(&state, &view),
+        ];
+    }
+    Some((view, addresses, withheld))
 }
 
 fn view_of(me: NodeId, state: &State, membership: Membership, specs: &Specs) -> HolderView {

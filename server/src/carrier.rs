@@ -7,23 +7,27 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use buoy_core::effects::{Change, Effect, Event, Phase, Steps};
+use buoy_core::health::UNFENCED;
 use buoy_core::spec::VipSpec;
 use buoy_core::spec::timing::Timing;
 use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{AddressError, AddressSpec, Addresses};
-use buoy_fence::announce::{Announcer, Target};
+use buoy_fence::announce::{Announcer, Pace, Target};
 use buoy_fence::clock::boottime;
+use buoy_fence::fault_point;
 use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
 
 use crate::applied::Specs;
+use crate::external::External;
 use crate::gated::Gated;
 use crate::guardian::{Refusals, until};
 use crate::lease::{LeaseIn, LeaseOut};
 use crate::longest::LongestPromise;
 use crate::lowering::{self, Lowering};
 use crate::reporter::Reporter;
+use crate::vrrp::Faces;
 
 /// Messages handled together at most: many VIPs of one crashed node come up in one go.
 const BATCH: usize = 1_024;
@@ -46,6 +50,10 @@ pub struct Carrier {
     pub reporter: Reporter,
     /// VIPs that the kernel refused.
     pub refusals: Refusals,
+    /// Speaks VRRP for VIPs that have a face.
+    pub faces: Faces,
+    /// Fences silent nodes from outside; `None`: nothing is configured.
+    pub external: Option<External>,
     /// Writes down what the voter may promise.
     pub longest: LongestPromise,
     /// The lease thread.
@@ -120,14 +128,22 @@ impl Carrier {
                     vip,
                     epoch,
                     addresses,
-                } => ((vip, epoch), addresses, Event::Opened),
+                } => {
+                    let key = (vip, epoch);
+                    self.tell_external(|external| external.granted(&key));
+                    (key, addresses, Event::Opened)
+                }
                 LeaseOut::Down {
                     vip,
                     epoch,
                     addresses,
                     again,
                     ..
-                } => ((vip, epoch), addresses, Event::Shut { again }),
+                } => {
+                    let key = (vip, epoch);
+                    self.tell_external(|external| external.ended(&key));
+                    (key, addresses, Event::Shut { again })
+                }
                 LeaseOut::Ended(turn) => {
                     // What was opened or shut before it is carried from now on.
                     self.take_steps(vips, &kind, &mut run).await;
@@ -174,12 +190,16 @@ impl Carrier {
     /// steps of one VIP. Returns the steps that follow.
     async fn carry_out(&self, vips: &mut Underway, due: Due) -> Due {
         let (mut add, mut announce, mut remove) = (Vec::new(), Vec::new(), Vec::new());
-        let mut quiet = Vec::new();
+        let (mut quiet, mut silent) = (Vec::new(), Vec::new());
         for (key, effect) in &due {
             match effect {
                 Effect::Add(addresses) => add.push((key.clone(), addresses.clone())),
                 Effect::Announce(_) => announce.push(key.clone()),
-                Effect::StopAnnouncing(addresses) => quiet.extend(addresses.iter().copied()),
+                Effect::StopAnnouncing(addresses) => {
+                    fault_point!("down.silencing");
+                    quiet.extend(addresses.iter().copied());
+                    silent.push(key.clone());
+                }
                 Effect::Decide(again) => {
                     let Timing {
                         lease,
@@ -196,6 +216,7 @@ impl Carrier {
         }
         let mut next = Due::new();
         self.announcer.down(&quiet);
+        self.faces.down(&silent);
         for (key, addresses) in self.remove(remove, &vips.late).await {
             vips.handle(&key, &addresses, Event::Removed, &mut next);
         }
@@ -217,9 +238,12 @@ impl Carrier {
         let mut specs: Vec<AddressSpec> = Vec::new();
         let mut done = Vec::new();
         let mut owners: Vec<usize> = Vec::new();
+        let mut virtual_links = Vec::new();
         for (key, addresses) in vips {
             let mut failed = BTreeMap::new();
-            match self.specs.get(&key.0, key.1) {
+            let spec = self.specs.get(&key.0, key.1);
+            virtual_links.push(spec.as_ref().is_some_and(|s| !s.virtual_links().is_empty()));
+            match spec {
                 Some(spec) => {
                     specs.extend(address_specs(&spec));
                     owners.resize(specs.len(), done.len());
@@ -235,13 +259,17 @@ impl Carrier {
             return done;
         }
         let ips: Vec<IpAddr> = specs.iter().map(|s| s.ip).collect();
+        fault_point!("up.adding");
         let results = self.addresses.add(specs).await;
+        fault_point!("up.added");
         for ((owner, ip), result) in owners.into_iter().zip(ips).zip(results) {
             let ((vip, _), _, failed) = &mut done[owner];
             if let Err(e) = result {
                 error!(%vip, "address {ip} was not added: {e}");
-                // A gate that is on its way is there for the next assignment: nothing to wait out.
-                let passing = matches!(e, AddressError::NoGate { .. });
+                // A gate that is on its way, or an interface of our own, is there for the next assignment: nothing to
+                // wait out.
+                let passing = matches!(e, AddressError::NoGate { .. })
+                    || virtual_links[owner] && matches!(e, AddressError::NoInterface { .. });
                 if failed.is_empty() && !passing {
                     self.refusals
                         .note(vip, format!("the kernel refused {ip}: {e}"), boottime());
@@ -268,20 +296,25 @@ impl Carrier {
         };
         let mut targets = Vec::new();
         for spec in vips.iter().filter_map(|k| self.specs.get(&k.0, k.1)) {
-            let Some(link) = snapshot.link(&spec.interface) else {
-                continue;
-            };
-            let Some(mac) = link.mac.filter(|_| link.arphrd != ARPHRD_LOOPBACK) else {
-                continue;
-            };
-            targets.extend(spec.addresses.iter().map(|address| Target {
-                ip: address.ip,
-                ifindex: link.index,
-                interface: link.name.clone(),
-                mac,
+            targets.extend(spec.addresses.iter().filter_map(|address| {
+                let link = snapshot.link(&spec.carrier_of(address.ip))?;
+                let mac = link.mac.filter(|_| link.arphrd != ARPHRD_LOOPBACK)?;
+                Some(Target {
+                    ip: address.ip,
+                    ifindex: link.index,
+                    interface: link.name.clone(),
+                    mac,
+                    pace: spec
+                        .vrrp
+                        .as_ref()
+                        .map_or_else(Pace::default, |face| Pace::new(&face.garp, address.ip)),
+                })
             }));
         }
+        fault_point!("up.announcing");
         self.announcer.up(targets).await;
+        self.faces.up(vips);
+        fault_point!("up.announced");
     }
 
     /// Removes the addresses of VIPs whose gate is shut; those that have none left. The others are told of later.
@@ -294,7 +327,9 @@ impl Carrier {
         if ips.is_empty() {
             return vips;
         }
+        fault_point!("down.quiet");
         let (gone, left) = lowering::sort(vips, self.addresses.remove(&ips).await);
+        fault_point!("down.removed");
         if !left.is_empty() {
             let addresses = self.addresses.clone();
             let remove = move |ips: Vec<IpAddr>| addresses.remove(&ips);
@@ -310,9 +345,16 @@ impl Carrier {
             Effect::Lowered { kept } => {
                 self.specs.forget(&vip, epoch);
                 self.say(LeaseIn::Lowered { vip, epoch, kept });
+                fault_point!("down.lowered");
             }
-            Effect::Notify(Change::Up) => info!(%vip, %epoch, "up"),
-            Effect::Notify(Change::Down) => info!(%vip, %epoch, "down"),
+            Effect::Notify(Change::Up) => {
+                info!(%vip, %epoch, "up");
+                fault_point!("up.reported");
+            }
+            Effect::Notify(Change::Down) => {
+                info!(%vip, %epoch, "down");
+                fault_point!("down.reported");
+            }
             // The kernel's part is done.
             Effect::Add(_)
             | Effect::Announce(_)
@@ -324,7 +366,11 @@ impl Carrier {
 
     fn other(&self, order: LeaseOut) {
         match order {
+            LeaseOut::Granted { vip, epoch } => {
+                self.tell_external(|external| external.granted(&(vip, epoch)));
+            }
             LeaseOut::GaveUp { vip, epoch, reason } => {
+                let reason = self.with_debts(&vip, epoch, reason);
                 warn!(%vip, %epoch, "given up: {reason}");
                 self.reporter.update(|r| {
                     r.given_up.insert(vip, (epoch, reason));
@@ -342,6 +388,24 @@ impl Carrier {
         }
     }
 
+    fn tell_external(&self, what: impl FnOnce(&External)) {
+        if let Some(external) = &self.external {
+            what(external);
+        }
+    }
+
+    /// Why an epoch was given up; it says so if a node that it was taken from is still to be fenced.
+    fn with_debts(&self, vip: &VipName, epoch: Epoch, reason: String) -> String {
+        let key = (vip.clone(), epoch);
+        let owed = self.external.as_ref().and_then(|e| e.owed(&key));
+        match owed {
+            Some(victim) if !reason.starts_with(UNFENCED) => {
+                format!("{UNFENCED} of {victim} is not over: {reason}")
+            }
+            _ => reason,
+        }
+    }
+
     fn say(&self, message: LeaseIn) {
         if self.lease.send(message).is_err() {
             debug!("the lease thread is gone");
@@ -353,7 +417,7 @@ fn address_specs(spec: &VipSpec) -> impl Iterator<Item = AddressSpec> + '_ {
     spec.addresses.iter().map(|address| AddressSpec {
         ip: address.ip,
         prefix: address.prefix,
-        interface: spec.interface.clone(),
+        interface: spec.carrier_of(address.ip),
         label: spec.label.clone(),
         scope: spec.scope,
     })

@@ -9,7 +9,9 @@ use std::time::Duration;
 use buoy_storage::measure_fsync;
 use tracing::{info, warn};
 
-use crate::config::{Config, HostInterface, Problem, check_against_host, interfaces};
+use crate::config::{
+    Config, HostInterface, Problem, check_against_host, check_program, interfaces,
+};
 use crate::precheck::{Measured, judge, round_trip};
 use crate::start::StartError;
 use crate::sys;
@@ -84,7 +86,7 @@ pub async fn measure(config: &Config) -> Result<Measured, StartError> {
         let fsync = measure_fsync(&dir, FSYNC_SAMPLES)?;
         let lateness = sys::measure_wake_lateness(WAKE_SAMPLES, WAKE_TICK);
         // Asked on a thread that ends right after.
-        let realtime = std::thread::spawn(sys::realtime).join();
+        let realtime = std::thread::spawn(|| sys::realtime(sys::LEASE_PRIORITY)).join();
         let realtime_refused = match realtime {
             Ok(Ok(())) => None,
             Ok(Err(e)) => Some(e.to_string()),
@@ -128,6 +130,7 @@ pub async fn run(
     first_start: bool,
     differences: Vec<String>,
 ) -> Result<Vec<String>, StartError> {
+    check_program(config).map_err(StartError::Config)?;
     let mut warnings = config.warnings.clone();
     warnings.extend(differences);
     let host = interfaces().map_err(|e| StartError::System("list the interfaces", e))?;

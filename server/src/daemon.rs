@@ -3,69 +3,49 @@
 //! Order of the start: the machine is checked, the packet gate stands on every interface, what a dead
 //! predecessor left is removed; only then does the lease thread run and Raft take part.
 
-use std::collections::BTreeSet;
-use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::panic::AssertUnwindSafe;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buoy_core::{Incarnation, NodeId, NodeName, Session};
-use buoy_fence::addr::Addresses;
 use buoy_fence::announce::Announcer;
-use buoy_fence::clock::boottime;
-use buoy_fence::gate::Deadlines;
 use buoy_fence::link::Links;
-use buoy_storage::{Identity, Opened, Raft, StateReader};
-use futures::FutureExt;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use buoy_storage::{Identity, Opened, Raft};
+use tokio::sync::Notify;
+use tracing::{info, warn};
 
-use crate::api::{self, ApiContext};
-use crate::applied::{self, Managed, Specs};
+use crate::applied::Specs;
 use crate::carrier::Carrier;
+use crate::choice;
 use crate::config::{self, Config};
+use crate::external::Keeper;
 use crate::faults::LinkHistory;
-use crate::fencing::{self, Fencing, known, lease_check, make_gate};
+use crate::fencing::{self, Fencing, known, lease_check};
 use crate::gatekeeper::Gatekeeper;
 use crate::guardian::{Guardian, Refusals};
 use crate::health::HealthKeeper;
-use crate::leader::Leader;
-use crate::lease::{self, LeaseGuard, LeaseIn, LeaseShared, LeaseThread};
-use crate::lease_info::LeaseReader;
+use crate::holds::Holds;
+use crate::lease::{
+    self, LeaseIn, LeaseShared, LeaseThread, longest_promise, longest_promise_to_any,
+};
 use crate::logging::Log;
 use crate::longest::LongestPromise;
+use crate::outer::Outer;
 use crate::peer::{Admission, PeerPool, RaftNetwork, raft_config};
 use crate::reporter::Reporter;
-use crate::signals::Hangup;
 use crate::start::StartError;
-use crate::stop::Stopper;
+use crate::tasks::{Tasks, run_forever};
 use crate::tls::Tls;
-use crate::{checks, form, inherited, listen, logging, reunion, signals, sys};
+use crate::vrrp::{self, Faces};
+use crate::{checks, form, logging, reunion, signals, sys, vmac};
+
+mod parts;
+
+use parts::Parts;
 
 /// Version of this daemon, as peers and clients see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Tasks that run as long as the daemon does. One that ends by itself is a fault.
-pub(crate) type Tasks = JoinSet<&'static str>;
-
-pub(crate) fn run_forever(
-    tasks: &mut Tasks,
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    tasks.spawn(async move {
-        // A panic is an end as well, and the name says whose.
-        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-            error!("{name} panicked");
-        }
-        name
-    });
-}
-
-/// How long the daemon's tasks may take to end once all else has stopped.
-const TASKS_END: Duration = Duration::from_millis(50);
 /// Threads for everything but leases, addresses and the log. Nothing on it waits for disk or kernel, and a second
 /// one would cost a wake-up for every second message.
 const WORKERS: usize = 1;
@@ -87,7 +67,8 @@ pub fn serve(config: Config) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(|e| StartError::System("start the runtime", e))?;
-    let result = runtime.block_on(run(config, log));
+    // What is said last is still written: the log ends with its last owner, which is this function.
+    let result = runtime.block_on(run(config, log.clone()));
     // A task that hangs must not hold up the end of the process.
     runtime.shutdown_background();
     result
@@ -118,19 +99,22 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     };
     let opened = buoy_storage::open(&config.data_dir, &identity)?;
     let _charge = checks::take_charge()?;
+    let applied_before = opened.reader.read().applied;
     let differing = config::differences(&config, &opened.reader.read());
     let mut warnings = checks::run(&config, form::is_empty(&opened), differing).await?;
     warnings.extend(tls.warnings().iter().cloned());
 
-    let (gate, fence_warning) = make_gate(config.fence)?;
-    warnings.extend(fence_warning);
+    let (gate, of_gate) = choice::make_gate(config.fence)?;
+    of_gate.iter().for_each(|warning| warn!("{warning}"));
+    warnings.extend(of_gate);
     let shared = Arc::new(LeaseShared::new(config.nodes.iter().map(|n| n.id)));
     let deadlines = gate.deadlines();
     let live = lease_check(shared.clone(), deadlines.clone());
     let (interfaces, known) = known(&config, &opened.reader);
-    let fencing = Fencing::begin(gate, &interfaces, &known, live.clone()).await?;
+    let virtual_links = vmac::wanted(&config.me, &opened.reader.read());
+    let fencing = Fencing::begin(gate, &interfaces, &virtual_links, &known, live.clone()).await?;
     let no_netlink = |e| StartError::System("announce addresses", e);
-    let (announcer, announced) = Announcer::start(live).map_err(no_netlink)?;
+    let (announcer, announced) = Announcer::start(live.clone()).map_err(no_netlink)?;
 
     let incarnation = Incarnation(
         getrandom::u64()
@@ -138,10 +122,13 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     );
     let reporter = Reporter::new(me, incarnation);
     reporter.update(|r| r.warnings = warnings);
-    let longest = config.timing.voter_lease();
+    let outer = Outer::begin(&config, &shared, deadlines.clone(), &reporter)?;
+    let longest = longest_promise(&config.timing, fencing.gate.kind());
     let empty = form::is_empty(&opened);
     if empty {
-        // Should this disk be a lost one after all, then its promises have ended with this quarantine.
+        // Should this disk be a lost one after all, then its promises have ended with this quarantine: also those to
+        // nodes whose gates need longer ones.
+        let longest = longest_promise_to_any(&config.timing);
         write_longest(&opened, longest).await?;
     }
     let thread = LeaseThread::spawn(lease::Setup {
@@ -167,6 +154,8 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         warn!("renewals run without realtime scheduling: {why}");
     }
     let (lease_in, lease_out, lease_guard) = thread.split();
+    let mut tasks = Tasks::new();
+    outer.watch(&mut tasks, &lease_in);
     // Ahead of the first claim, so that none has to wait for the disk.
     write_longest(&opened, longest).await?;
     drop(lease_in.send(LeaseIn::MaxRaised(longest)));
@@ -190,6 +179,22 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
     .await
     .map_err(|e| StartError::Raft(e.to_string()))?;
     let health = Arc::new(HealthKeeper::new(me, config.timing.clone(), shared.clone()));
+    let kernel_changed = Arc::<Notify>::default();
+    let holds = Holds::new(lease_in.clone());
+    let faces = Faces::start(
+        vrrp::Setup {
+            me: config.me.clone(),
+            reader: reader.clone(),
+            live,
+            announcer: announcer.clone(),
+            reporter: reporter.clone(),
+            health: health.clone(),
+            holds: holds.clone(),
+            problems_changed: kernel_changed.clone(),
+        },
+        &mut tasks,
+    )
+    .map_err(|e| StartError::System("speak VRRP", e))?;
     let guardian = Guardian {
         me: config.me.clone(),
         reader: reader.clone(),
@@ -197,7 +202,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         shared: shared.clone(),
         lease: lease_in.clone(),
         links: fencing.links,
-        kernel_changed: Arc::default(),
+        kernel_changed,
         gatekeeper: Gatekeeper::new(
             fencing.sentry,
             fencing.gated,
@@ -206,8 +211,19 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         ),
         refusals: Refusals::default(),
         links_lately: LinkHistory::default(),
+        faces: faces.clone(),
+        vmacs: fencing.vmacs,
     };
+    let keeper = Keeper::new(
+        &config,
+        applied_before,
+        (lease_in.clone(), holds.clone()),
+        (reporter.clone(), guardian.refusals.clone()),
+    )
+    .map_err(|e| StartError::System("go on with external fencing", e))?;
     let carrier = Carrier {
+        external: keeper.as_ref().map(Keeper::handle),
+        faces: faces.clone(),
         addresses: fencing.addresses.clone(),
         announcer: announcer.clone(),
         links: Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
@@ -230,8 +246,9 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         shared,
         deadlines,
         inherited: fencing.inherited,
+        faces,
+        holds,
     };
-    let mut tasks = Tasks::new();
     let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
     run_forever(&mut tasks, "the watch for reunions", reunions);
     run_forever(
@@ -239,6 +256,7 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         "the count of lost log lines",
         log.clone().tell_losses(),
     );
+    let tables = fencing::watch_tables(fencing.tables, guardian.kernel_changed.clone());
     let kernel = fencing::watch(
         fencing.events,
         guardian.links_lately.clone(),
@@ -251,7 +269,11 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         announcer,
     );
     run_forever(&mut tasks, "the watch on the kernel", kernel);
+    run_forever(&mut tasks, "the watch on the packet gate's tables", tables);
     run_forever(&mut tasks, "the announcer", fencing::listen(announced));
+    if let Some(keeper) = keeper {
+        run_forever(&mut tasks, "external fencing", keeper.run());
+    }
     parts.follow(&mut tasks, &carrier, fencing.addresses);
     run_forever(
         &mut tasks,
@@ -263,180 +285,13 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         "the guardian of the packet gate",
         guardian.run(),
     );
-    parts.serve(tasks, (hup, log), lease_in, lease_guard).await
+    let around = (hup, log, outer);
+    parts.serve(tasks, around, lease_in, lease_guard).await
 }
 
 async fn write_longest(opened: &Opened, longest: Duration) -> Result<(), StartError> {
     let on_disk = opened.meta.raise_max_promise(longest).await;
     on_disk.map_err(|e| StartError::System("write the longest promise down", e))
-}
-
-/// What the running daemon is made of.
-struct Parts {
-    config: Arc<Config>,
-    reader: StateReader,
-    pool: PeerPool,
-    admission: Admission,
-    raft: Raft,
-    health: Arc<HealthKeeper>,
-    reporter: Reporter,
-    shared: Arc<LeaseShared>,
-    deadlines: Deadlines,
-    inherited: BTreeSet<IpAddr>,
-}
-
-impl Parts {
-    /// The applied state goes to the lease thread, to the gate, and to the keeper of addresses.
-    fn follow(&self, tasks: &mut Tasks, carrier: &Carrier, addresses: Addresses) {
-        let (managed_tx, mut managed) = watch::channel(Managed::default());
-        let follow = applied::follow(
-            self.config.me.id,
-            self.reader.clone(),
-            carrier.specs.clone(),
-            carrier.lease.clone(),
-            managed_tx,
-        );
-        run_forever(tasks, "the follower of the applied state", follow);
-        run_forever(tasks, "the list of managed addresses", async move {
-            while managed.changed().await.is_ok() {
-                let all = managed.borrow_and_update().clone();
-                addresses.set_managed(all.as_ref().clone());
-            }
-        });
-    }
-
-    /// Takes part in the cluster until the signal to stop.
-    async fn serve(
-        mut self,
-        mut tasks: Tasks,
-        (hup, log): (Hangup, Log),
-        lease_in: mpsc::UnboundedSender<LeaseIn>,
-        lease_guard: LeaseGuard,
-    ) -> Result<(), StartError> {
-        let (stopping_tx, stopping) = watch::channel(false);
-        let context = self.context(&lease_in, stopping);
-        listen::start(&mut tasks, &self.config, &context).await?;
-        let settle = inherited::settle(
-            context,
-            std::mem::take(&mut self.inherited),
-            Links::open().map_err(|e| StartError::System("ask the kernel for interfaces", e))?,
-            lease_in.clone(),
-        );
-        run_forever(&mut tasks, "the inheritance of an earlier run", settle);
-        let stopper = Stopper {
-            me: self.config.me.id,
-            reader: self.reader.clone(),
-            raft: self.raft.clone(),
-            reporter: self.reporter.clone(),
-            shared: self.shared.clone(),
-            lease: lease_in,
-            suspect_after: self.config.timing.suspect_after,
-        };
-        let mut signal = std::pin::pin!(signals::wait(hup, self.config.clone(), log));
-        let mut lease_ended = std::pin::pin!(lease_guard.ended());
-        // A node that waits for others before it takes part is stopped like any other.
-        let mut formed = false;
-        let fault = loop {
-            let form = form::form(&self.config, &self.pool, &self.raft, &self.admission);
-            tokio::select! {
-                () = &mut signal => break None,
-                ended = tasks.join_next() => break Some(ended),
-                () = &mut lease_ended => break Some(Some(Ok("the lease thread"))),
-                result = form, if !formed => {
-                    result?;
-                    formed = true;
-                    self.start_health(&mut tasks);
-                }
-            }
-        };
-        if let Some(ended) = &fault {
-            error!("{} ended by itself: stopping", describe(ended));
-        }
-        stopping_tx.send_replace(true);
-        stopper.stop().await;
-        // Each ends at its next pause; one that does not is cut off with the runtime.
-        if tokio::time::timeout(TASKS_END, tasks.shutdown())
-            .await
-            .is_err()
-        {
-            warn!("some tasks did not end in {TASKS_END:?}");
-        }
-        match fault {
-            None => Ok(()),
-            Some(ended) => Err(StartError::Fault(describe(&ended))),
-        }
-    }
-
-    fn context(
-        &self,
-        lease_in: &mpsc::UnboundedSender<LeaseIn>,
-        stopping: watch::Receiver<bool>,
-    ) -> ApiContext {
-        let (health, reports) = (self.health.clone(), self.health.clone());
-        ApiContext {
-            raft: self.raft.clone(),
-            reader: self.reader.clone(),
-            me: self.config.me.id,
-            pool: self.pool.clone(),
-            admission: self.admission.clone(),
-            health: Arc::new(move || {
-                let now = boottime();
-                (health.view(now), health.params(now))
-            }),
-            reports: Arc::new(move |report| reports.report(report)),
-            lease: Arc::new(LeaseReader {
-                shared: self.shared.clone(),
-                deadlines: self.deadlines.clone(),
-                input: lease_in.clone(),
-                last: tokio::sync::Mutex::default(),
-            }),
-            watchers: api::watcher_places(),
-            version: VERSION.to_owned(),
-            stopping,
-        }
-    }
-
-    fn start_health(&self, tasks: &mut Tasks) {
-        let health = &self.health;
-        run_forever(
-            tasks,
-            "the watch on Raft",
-            health.clone().follow(self.raft.clone()),
-        );
-        run_forever(tasks, "the record of health", health.clone().listen());
-        run_forever(
-            tasks,
-            "this node's report",
-            self.reporter.clone().keep(health.clone()),
-        );
-        for peer in self.pool.others() {
-            let send = self
-                .reporter
-                .clone()
-                .send_to(peer, self.pool.clone(), VERSION);
-            run_forever(tasks, "a sender of reports", send);
-        }
-        let leader = Leader {
-            raft: self.raft.clone(),
-            reader: self.reader.clone(),
-            health: health.clone(),
-            nodes: self.config.nodes.clone(),
-            vips: self.config.vips.clone(),
-        };
-        run_forever(
-            tasks,
-            "the leader's planning",
-            leader.run(self.shared.changed.subscribe()),
-        );
-    }
-}
-
-fn describe(ended: &Option<Result<&'static str, tokio::task::JoinError>>) -> String {
-    match ended {
-        Some(Ok(name)) => (*name).to_owned(),
-        Some(Err(e)) => format!("a task ({e})"),
-        None => "every task".to_owned(),
-    }
 }
 
 fn others(config: &Config) -> Vec<(NodeId, NodeName, SocketAddr)> {

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use buoy_core::health::{FlapEvent, Flaps};
+use buoy_core::spec::VipSpec;
 use buoy_core::state::State;
 use buoy_core::{Mono, VipName};
 use buoy_fence::clock::boottime;
-use buoy_fence::link::Snapshot;
+use buoy_fence::link::{LinkFault, Snapshot};
 use buoy_fence::watch::KernelEvent;
 
 use crate::gated::Gated;
@@ -65,6 +66,8 @@ pub struct Gates<'a> {
     pub gated: &'a Gated,
     /// Why others do not, by name.
     pub broken: &'a BTreeMap<String, String>,
+    /// Why there are no interfaces for some virtual MACs, by name.
+    pub vmacs: &'a BTreeMap<String, String>,
 }
 
 impl Gates<'_> {
@@ -76,6 +79,23 @@ impl Gates<'_> {
             None if self.gated.contains(index) => None,
             None => Some(format!("interface {name} carries no packet gate yet")),
         }
+    }
+
+    /// Why a VIP whose own interface is fine cannot be on those of its virtual MACs.
+    fn virtual_fault(&self, vip: &VipSpec, snapshot: &Snapshot) -> Option<String> {
+        vip.virtual_links().into_iter().find_map(|link| {
+            let name = &link.name;
+            if let Some(why) = self.vmacs.get(name) {
+                return Some(format!("no virtual MAC on {}: {why}", link.base));
+            }
+            match snapshot.check_link(name) {
+                Ok(found) => self.fault(name, found.index),
+                Err(LinkFault::Missing { .. }) => Some(format!(
+                    "interface {name} for the virtual MAC is not there yet"
+                )),
+                Err(fault) => Some(fault.to_string()),
+            }
+        })
     }
 }
 
@@ -96,6 +116,7 @@ pub fn vip_faults(
             Ok(()) => snapshot
                 .link(interface)
                 .and_then(|link| gates.fault(interface, link.index))
+                .or_else(|| gates.virtual_fault(&vip.spec, snapshot))
                 .or_else(|| links.fault(now, interface)),
         };
         if let Some(fault) = fault {
@@ -143,6 +164,7 @@ mod tests {
             let gates = Gates {
                 gated: &gated,
                 broken,
+                vmacs: &BTreeMap::new(),
             };
             gates.fault("eth0", 2)
         };

@@ -4,28 +4,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use buoy_core::spec::VirtualLink;
 use buoy_core::{Epoch, Mono, VipName};
 use buoy_fence::addr::{Addresses, LeaseCheck};
 use buoy_fence::announce::{AnnounceEvent, Announcer};
 use buoy_fence::clock::boottime;
 use buoy_fence::gate::{
-    Deadlines, EbpfGate, EbpfOptions, Gate, GateKind, Sentry, UserspaceGate, leftovers,
+    Deadlines, Gate, GateError, GateKind, Sentry, TableNotices, carriers, supersede,
 };
 use buoy_fence::link::{Links, Snapshot};
 use buoy_fence::watch::KernelEvent;
 use buoy_storage::StateReader;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::attempts::Attempts;
-use crate::config::{Config, Fence, WITHOUT_GATE};
+use crate::config::Config;
 use crate::faults::LinkHistory;
 use crate::gated::Gated;
-use crate::gatekeeper::{install, no_gate};
+use crate::gatekeeper::{install, no_gate, on_gate};
 use crate::guardian::{LOOPBACK, Refusals, interfaces};
-use crate::lease::{Held, LeaseShared, Phase};
+use crate::lease::{Held, LeaseIn, LeaseShared, Phase};
 use crate::start::StartError;
+use crate::vmac::{self, Vmacs};
+
+/// How long the gate may take to go when the daemon stops.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// The kernel, ready for leases.
 pub struct Fencing {
@@ -33,6 +41,8 @@ pub struct Fencing {
     pub gate: Box<dyn Gate>,
     /// Watches it.
     pub sentry: Box<dyn Sentry>,
+    /// Tells of what others do to it, where they can and `events` do not.
+    pub tables: Option<TableNotices>,
     /// Interfaces that carry it.
     pub gated: Gated,
     /// Why interfaces that exist do not, by name.
@@ -41,27 +51,12 @@ pub struct Fencing {
     pub inherited: BTreeSet<IpAddr>,
     /// Looks interfaces up.
     pub links: Links,
+    /// Interfaces for virtual MACs.
+    pub vmacs: Vmacs,
     /// Keeps addresses.
     pub addresses: Addresses,
     /// What happens in the kernel.
     pub events: mpsc::Receiver<KernelEvent>,
-}
-
-/// The packet gate; and a warning where the configuration does without one.
-///
-/// # Errors
-/// The kernel has none for us.
-pub fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartError> {
-    match fence {
-        Fence::Auto | Fence::Ebpf => Ok((Box::new(EbpfGate::new(EbpfOptions::default())?), None)),
-        Fence::UserspaceOnly => {
-            let warning = format!(
-                "node.fence = \"userspace-only\": no packet gate; {WITHOUT_GATE}, beside the new owner"
-            );
-            warn!("{warning}");
-            Ok((Box::new(UserspaceGate::new()), Some(warning)))
-        }
-    }
 }
 
 /// Every interface that a VIP may be on, and every address that may be on this host from an earlier
@@ -69,7 +64,7 @@ pub fn make_gate(fence: Fence) -> Result<(Box<dyn Gate>, Option<String>), StartE
 pub fn known(config: &Config, reader: &StateReader) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
     let state = reader.read();
     let mut interfaces = interfaces(&state);
-    interfaces.extend(config.vips.iter().map(|v| v.interface.clone()));
+    interfaces.extend(config.vips.iter().flat_map(|v| v.interfaces()));
     let configured = config
         .vips
         .iter()
@@ -97,6 +92,7 @@ impl Fencing {
     pub async fn begin(
         mut gate: Box<dyn Gate>,
         interfaces: &BTreeSet<String>,
+        virtual_links: &BTreeSet<VirtualLink>,
         known: &BTreeSet<IpAddr>,
         live: LeaseCheck,
     ) -> Result<Fencing, StartError> {
@@ -108,6 +104,10 @@ impl Fencing {
         let links = Links::open().map_err(system("ask the kernel for interfaces"))?;
         let snapshot = links.snapshot().map_err(system("list the interfaces"))?;
         let gated = Gated::default();
+        let mut vmacs = Vmacs::open().map_err(system("make interfaces"))?;
+        let snapshot =
+            tokio::task::block_in_place(|| vmacs.settle(virtual_links, snapshot, &links, &gated));
+        let (snapshot, _) = snapshot.map_err(system("list the interfaces"))?;
         let mut broken = BTreeMap::new();
         for name in interfaces {
             let Some(link) = snapshot.link(name) else {
@@ -125,6 +125,8 @@ impl Fencing {
             }
         }
         adopt(gate.as_mut(), &snapshot, &gated);
+        // A predecessor's gate of another kind would stay shut over what this one opens.
+        tokio::task::block_in_place(|| supersede(gate.as_mut()))?;
         info!(gate = %gate.kind(), interfaces = gated.count(), "packet gate in force");
 
         let (addresses, events) = Addresses::start(live, gated.check())
@@ -142,13 +144,16 @@ impl Fencing {
             error!("an address of an earlier process stays: {failed}");
         }
         let rows = gate.list()?.into_iter().filter(|row| row.inherited);
+        let sentry = gate.sentry()?;
         Ok(Fencing {
             inherited: rows.map(|row| row.address).collect(),
-            sentry: gate.sentry()?,
+            tables: sentry.notices()?,
+            sentry,
             gate,
             gated,
             broken,
             links,
+            vmacs,
             addresses,
             events,
         })
@@ -158,27 +163,68 @@ impl Fencing {
 /// Takes over what a predecessor left on interfaces that no VIP names any more: the deadlines there stand still, so that
 /// no packet of any VIP would ever pass them again.
 fn adopt(gate: &mut dyn Gate, snapshot: &Snapshot, gated: &Gated) {
-    if gate.kind() != GateKind::Ebpf {
+    if gate.kind() == GateKind::UserspaceOnly {
         return;
     }
-    for link in snapshot.links.values() {
-        if gated.contains(link.index) {
-            continue;
-        }
-        let adopted = match leftovers(link.index) {
-            Ok(found) if found.is_empty() => continue,
-            Ok(_) => install(gate, link.index),
-            Err(e) => Err(e.to_string()),
-        };
+    let others = snapshot.links.keys().copied();
+    let (found, unknown) = carriers(others.filter(|index| !gated.contains(*index)));
+    let found = found.into_iter().map(|index| (index, install(gate, index)));
+    let unknown = unknown
+        .into_iter()
+        .map(|(index, e)| (index, Err(e.to_string())));
+    for (index, adopted) in found.chain(unknown) {
+        let interface = snapshot.name(index);
         match adopted {
             Ok(()) => {
-                info!(interface = %link.name, "took over the packet gate of an earlier run");
-                gated.insert(link.index);
+                info!(%interface, "took over the packet gate of an earlier run");
+                gated.insert(index);
             }
             Err(e) => error!(
-                interface = %link.name,
+                %interface,
                 "the packet gate of an earlier run may stand here and drop packets of every VIP: {e}"
             ),
+        }
+    }
+}
+
+/// Why the gate stays when the daemon stops.
+#[derive(Debug, thiserror::Error)]
+enum Stays {
+    #[error("{0} is still on {1}")]
+    Address(IpAddr, String),
+    #[error("the interfaces cannot be listed: {0}")]
+    Links(std::io::Error),
+    #[error(transparent)]
+    Gate(#[from] GateError),
+}
+
+/// The last step of a stop: takes the gate away if no address that it fences is on this host any more, so that they may be
+/// used for something else, and then the interfaces of virtual MACs. Otherwise it stays in force, shut, and so do they.
+pub async fn leave(lease: &UnboundedSender<LeaseIn>) {
+    let gone = on_gate(lease, |gate| -> Result<(), Stays> {
+        let fenced: BTreeSet<IpAddr> = gate.list()?.iter().map(|row| row.address).collect();
+        let snapshot = Links::open().and_then(|links| links.snapshot());
+        let snapshot = snapshot.map_err(Stays::Links)?;
+        if let Some(left) = snapshot.addresses.iter().find(|a| fenced.contains(&a.ip)) {
+            return Err(Stays::Address(left.ip, snapshot.name(left.ifindex)));
+        }
+        Ok(gate.remove()?)
+    });
+    match timeout(LEAVE, gone).await {
+        Ok(Some(Ok(()))) => {
+            info!("packet gate removed");
+            match tokio::task::block_in_place(vmac::remove_all) {
+                Ok(gone) if gone.is_empty() => {}
+                Ok(gone) => info!("interfaces of virtual MACs removed: {gone:?}"),
+                Err(e) => warn!("interfaces of virtual MACs may be left: {e}"),
+            }
+        }
+        Ok(Some(Err(why))) => warn!(
+            "the packet gate stays in force, because {why}: until the next start, or `buoy fence remove`"
+        ),
+        // The lease thread is gone, and with it the gate's owner; or it hangs.
+        Ok(None) | Err(_) => {
+            warn!("the packet gate stays in force until the next start, or `buoy fence remove`");
         }
     }
 }
@@ -213,6 +259,27 @@ pub async fn watch(
             let link = snapshot.as_ref().and_then(|s| s.links.get(&ifindex));
             if let Some(mac) = link.and_then(|l| l.mac) {
                 announcer.announce_again(ifindex, mac).await;
+            }
+        }
+    }
+}
+
+/// Wakes the guardian when somebody else changed the tables of the gate. Runs for ever.
+pub async fn watch_tables(notices: Option<TableNotices>, changed: Arc<Notify>) {
+    let Some(mut notices) = notices else {
+        return std::future::pending().await;
+    };
+    loop {
+        match notices.changed().await {
+            Ok(()) => {
+                debug!("somebody changed the tables of the packet gate");
+                changed.notify_one();
+            }
+            Err(e) => {
+                error!(
+                    "cannot hear of changes to the packet gate; it is looked at every second: {e}"
+                );
+                return std::future::pending().await;
             }
         }
     }

@@ -322,8 +322,8 @@ mod tests {
     async fn the_end_of_the_watch_on_the_gate_is_the_end_of_the_daemon() {
         let (mut keeper, deeds, _jobs) = keeper();
         deeds.lock().unwrap().panics = true;
-        let mut tasks = crate::daemon::Tasks::new();
-        crate::daemon::run_forever(&mut tasks, "the guardian", async move {
+        let mut tasks = crate::tasks::Tasks::new();
+        crate::tasks::run_forever(&mut tasks, "the guardian", async move {
             loop {
                 guard(&mut keeper, 0).await;
             }

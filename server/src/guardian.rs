@@ -21,6 +21,8 @@ use crate::faults::{Gates, LinkHistory, vip_faults};
 use crate::gatekeeper::Gatekeeper;
 use crate::lease::{LeaseIn, LeaseShared, Phase};
 use crate::reporter::Reporter;
+use crate::vmac::{self, Vmacs};
+use crate::vrrp::Faces;
 
 /// The gate is verified and the interfaces are looked at this often, whatever the kernel announced.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -51,6 +53,10 @@ pub struct Guardian {
     pub refusals: Refusals,
     /// Which interfaces went down lately.
     pub links_lately: LinkHistory,
+    /// VIPs that this node cannot speak VRRP for.
+    pub faces: Faces,
+    /// Interfaces for virtual MACs.
+    pub vmacs: Vmacs,
 }
 
 /// VIPs whose addresses the kernel refused a short while ago: they do not come back at once, or they
@@ -112,7 +118,26 @@ impl Guardian {
         };
         let now = boottime();
         self.links_lately.seen(&snapshot, now);
-        let names = interfaces(&self.reader.read());
+        let (names, virtual_links) = {
+            let state = self.reader.read();
+            (interfaces(&state), vmac::wanted(&self.me, &state))
+        };
+        let gated = self.gatekeeper.gated.clone();
+        let (vmacs, links) = (&mut self.vmacs, &self.links);
+        let snapshot = match tokio::task::block_in_place(|| {
+            vmacs.settle(&virtual_links, snapshot, links, &gated)
+        }) {
+            Ok((snapshot, changed)) => {
+                if changed {
+                    self.faces.look();
+                }
+                snapshot
+            }
+            Err(e) => {
+                error!("cannot list the interfaces: {e}");
+                return;
+            }
+        };
         let gates = self.gatekeeper.guard(names, &snapshot, verify, now).await;
         let mut faults = match self.me.role {
             Role::Witness => BTreeMap::new(),
@@ -122,6 +147,7 @@ impl Guardian {
                 &Gates {
                     gated: &self.gatekeeper.gated,
                     broken: &gates,
+                    vmacs: &self.vmacs.faults,
                 },
                 &self.links_lately,
                 now,
@@ -130,8 +156,28 @@ impl Guardian {
         for (vip, fault) in self.refusals.recent(now) {
             faults.entry(vip).or_insert(fault);
         }
+        for (vip, problem) in self.faces.problems() {
+            faults.entry(vip).or_insert(problem);
+        }
         self.give_up(&faults);
+        self.give_up(&self.torn());
         self.report(faults);
+    }
+
+    /// VIPs whose interface somebody removed under them. It is there again, but its addresses were gone, and nobody was
+    /// told of them anew: they come back under a new epoch.
+    fn torn(&self) -> BTreeMap<VipName, String> {
+        if self.vmacs.remade.is_empty() {
+            return BTreeMap::new();
+        }
+        let state = self.reader.read();
+        let torn = state.vips.iter().filter_map(|(name, vip)| {
+            let mut links = vip.spec.virtual_links().into_iter();
+            let link = links.find(|link| self.vmacs.remade.contains(&link.name))?;
+            let why = format!("its interface {} was removed, and is made anew", link.name);
+            Some((name.clone(), why))
+        });
+        torn.collect()
     }
 
     /// VIPs that are up here, or of which something is left here, and must not be.
@@ -177,7 +223,7 @@ pub(crate) async fn until(at: Option<Mono>) {
 
 /// Every interface that a VIP may be on, and the loopback interface.
 pub fn interfaces(state: &State) -> BTreeSet<String> {
-    let names = state.vips.values().map(|v| v.spec.interface.clone());
+    let names = state.vips.values().flat_map(|v| v.spec.interfaces());
     names.chain([LOOPBACK.to_owned()]).collect()
 }
 

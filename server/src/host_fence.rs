@@ -9,10 +9,12 @@ use buoy_core::Mono;
 pub use buoy_fence::addr::Leftover;
 use buoy_fence::addr::{Addresses, Cleanup};
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{self, Direction, Fenced, GateError};
+pub use buoy_fence::gate::GateKind;
+use buoy_fence::gate::{self, Direction, Fenced, GateError, NftLeftover};
 use buoy_fence::link::{Links, Snapshot};
 
 use crate::checks::{in_charge, take_charge};
+use crate::vmac;
 
 /// What the kernel of this network namespace holds.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct HostFence {
 /// A gate, and what it fences.
 #[derive(Debug)]
 pub struct HostGate {
+    /// What it is made of.
+    pub kind: GateKind,
     /// Interfaces on which it is in force both ways, by name.
     pub interfaces: BTreeSet<String>,
     /// Interfaces on which one direction is missing.
@@ -49,6 +53,9 @@ pub struct HostAddress {
     pub exposed: bool,
 }
 
+/// Where tables of ours stand that cannot be read, in place of an interface.
+const NFT_TABLES: &str = "every interface (nftables)";
+
 /// Reads the gates and addresses of this network namespace.
 ///
 /// # Errors
@@ -63,12 +70,27 @@ pub fn look() -> Result<HostFence, HostFenceError> {
             filters.note(&link.name, filter);
         }
     }
+    let nft = match gate::nft_leftover() {
+        Ok(nft) => nft,
+        // Where there is no nf_tables, nobody left anything in it.
+        Err(GateError::Unavailable { .. }) => None,
+        Err(e) => {
+            filters
+                .unreadable
+                .push((NFT_TABLES.to_owned(), e.to_string()));
+            None
+        }
+    };
     // Read after the gates: what is carried was carried under these rows or newer ones.
     let snapshot = links.snapshot().map_err(asked)?;
     Ok(HostFence {
         daemon: in_charge().map_err(|e| HostFenceError::System("look for a running daemon", e))?,
         now: boottime(),
-        gates: filters.gates(&snapshot),
+        gates: filters
+            .gates(&snapshot)
+            .into_iter()
+            .chain(nft.map(|left| nft_gate(left, &snapshot)))
+            .collect(),
         unreadable: filters.unreadable,
     })
 }
@@ -104,22 +126,46 @@ impl Filters {
         let gate = |Seen { places, rows }: &Seen| {
             let both = |name: &&String| Direction::BOTH.iter().all(|d| places[*name].contains(d));
             let (whole, torn): (BTreeSet<&String>, _) = places.keys().partition(both);
-            let address = |fenced: &Fenced| {
-                let found = snapshot.addresses.iter().filter(|a| a.ip == fenced.address);
-                let carried: Vec<_> = found.map(|a| (snapshot.name(a.ifindex), a.valid)).collect();
-                HostAddress {
-                    fenced: *fenced,
-                    exposed: carried.iter().any(|(name, _)| !whole.contains(name)),
-                    carried,
-                }
-            };
-            HostGate {
-                addresses: rows.iter().map(address).collect(),
-                interfaces: whole.into_iter().cloned().collect(),
-                torn: torn.into_iter().cloned().collect(),
-            }
+            let whole = whole.into_iter().cloned().collect();
+            let torn = torn.into_iter().cloned().collect();
+            host_gate(GateKind::Ebpf, whole, torn, rows, snapshot)
         };
         self.found.values().map(gate).collect()
+    }
+}
+
+fn nft_gate(left: NftLeftover, snapshot: &Snapshot) -> HostGate {
+    // An interface that is gone carries nothing.
+    let there = left
+        .devices
+        .iter()
+        .filter(|i| snapshot.links.contains_key(i));
+    let interfaces = there.map(|index| snapshot.name(*index)).collect();
+    let torn = BTreeSet::new();
+    host_gate(GateKind::Nft, interfaces, torn, &left.fenced, snapshot)
+}
+
+fn host_gate(
+    kind: GateKind,
+    interfaces: BTreeSet<String>,
+    torn: BTreeSet<String>,
+    rows: &[Fenced],
+    snapshot: &Snapshot,
+) -> HostGate {
+    let address = |fenced: &Fenced| {
+        let found = snapshot.addresses.iter().filter(|a| a.ip == fenced.address);
+        let carried: Vec<_> = found.map(|a| (snapshot.name(a.ifindex), a.valid)).collect();
+        HostAddress {
+            fenced: *fenced,
+            exposed: carried.iter().any(|(name, _)| !interfaces.contains(name)),
+            carried,
+        }
+    };
+    HostGate {
+        kind,
+        addresses: rows.iter().map(address).collect(),
+        interfaces,
+        torn,
     }
 }
 
@@ -201,6 +247,19 @@ pub async fn remove(force: bool) -> Result<Removed, HostFenceError> {
             gone.push(link.name.clone());
         }
     }
+    let nft = look.gates.iter().filter(|gate| gate.kind == GateKind::Nft);
+    let nft: Vec<String> = nft.flat_map(|gate| gate.interfaces.clone()).collect();
+    let unreadable = look.unreadable.iter().any(|(place, _)| place == NFT_TABLES);
+    if (unreadable || look.gates.iter().any(|gate| gate.kind == GateKind::Nft))
+        && gate::remove_nft()?
+    {
+        gone.extend(nft);
+    }
+    // Nothing is left that could come or go through them.
+    vmac::remove_all()
+        .map_err(|e| HostFenceError::System("remove the interfaces of virtual MACs", e))?;
+    gone.sort_unstable();
+    gone.dedup();
     Ok(Removed {
         addresses: cleanup,
         interfaces: gone,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use buoy_core::placement::{Plan, plan};
+use buoy_core::placement::{Plan, plan, yields};
 use buoy_core::spec::{NodeSpec, VipSpec};
 use buoy_core::state::{Command, Entry, Move};
 use buoy_core::{Mono, NodeId};
@@ -82,13 +82,20 @@ impl Leader {
         let now = boottime();
         let (command, recheck) = self.decide(now);
         if let Some(command) = command {
-            let moves = match &command {
-                Command::Assign(moves) => moves.clone(),
-                _ => Vec::new(),
+            let (moves, yielded) = match &command {
+                Command::Assign(moves) => (moves.clone(), Vec::new()),
+                Command::Yields(yielded) => (Vec::new(), yielded.clone()),
+                _ => Default::default(),
             };
             return match self.propose(command).await {
                 Proposed::Applied => {
                     self.say(&moves);
+                    for (vip, evidence) in yielded {
+                        match evidence {
+                            Some(evidence) => warn!(%vip, "left to another router: {evidence}"),
+                            None => info!(%vip, "taken back: no router outside has a better claim"),
+                        }
+                    }
                     AFTER_APPLIED
                 }
                 Proposed::Rejected => AFTER_APPLIED,
@@ -120,6 +127,10 @@ impl Leader {
             .filter(|(id, node)| !node.joined && health.get(id).is_some_and(|h| h.report.is_some()))
             .map(|(id, _)| *id)
             .collect();
+        let yielded = yields(&state, &health, &self.health.params(now));
+        if !yielded.is_empty() {
+            return (Some(Command::Yields(yielded)), None);
+        }
         let Plan { moves, recheck_at } = plan(&state, &health, &self.health.params(now));
         if moves.is_empty() && !first_heard.is_empty() {
             return (Some(Command::Joined(first_heard)), None);
@@ -141,11 +152,11 @@ impl Leader {
                 return None;
             }
         };
-        Some(Command::Bootstrap {
+        Some(Command::bootstrap(
             history_id,
-            nodes: self.nodes.clone(),
-            vips: self.vips.clone(),
-        })
+            self.nodes.clone(),
+            self.vips.clone(),
+        ))
     }
 
     /// Says what was moved. Only what a quorum has taken: a leader that is cut off tries again and again.

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use crate::api::{HeldLease, LeaseInfo, Promise, VoterView};
-use crate::lease::{self, LeaseIn, LeaseShared, Phase};
+use crate::lease::{self, Lateness, LeaseIn, LeaseShared, Phase};
 
 /// Reads the thread's shared page and the gate's own deadlines.
 pub struct LeaseReader {
@@ -85,6 +85,10 @@ impl LeaseInfo for LeaseReader {
 
     fn heard(&self, node: NodeId) -> Option<Duration> {
         self.shared.heard(node).map(|at| boottime().since(at))
+    }
+
+    fn lateness(&self) -> Lateness {
+        self.shared.lateness.read(boottime())
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

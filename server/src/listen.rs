@@ -12,8 +12,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::api::{ApiContext, Listener, router};
 use crate::config::Config;
-use crate::daemon::{Tasks, run_forever};
 use crate::start::StartError;
+use crate::tasks::{Tasks, run_forever};
 
 /// Only root talks to the daemon without a certificate.
 const SOCKET_MODE: u32 = 0o600;

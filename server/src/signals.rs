@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, Contents};
 use crate::logging::Log;
+use crate::systemd::Systemd;
 
 /// SIGHUP, and what it is about besides the configuration.
 pub struct Hangup {
@@ -28,7 +29,7 @@ pub fn hangup(config: &Config) -> io::Result<Hangup> {
 }
 
 /// Waits until the daemon is to stop; serves SIGHUP meanwhile, also one that came before.
-pub async fn wait(mut hup: Hangup, config: Arc<Config>, log: Log) {
+pub async fn wait(mut hup: Hangup, config: Arc<Config>, log: Log, systemd: Systemd) {
     let Some((mut term, mut int)) = signals() else {
         return std::future::pending().await;
     };
@@ -43,7 +44,11 @@ pub async fn wait(mut hup: Hangup, config: Arc<Config>, log: Log) {
                 info!("SIGINT: stopping");
                 return;
             }
-            _ = hup.signal.recv() => reload(&mut running, &hup.certificates, &log),
+            _ = hup.signal.recv() => {
+                systemd.reloading();
+                reload(&mut running, &hup.certificates, &log);
+                systemd.ready();
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use buoy_storage::OpenError;
 use crate::api::RouterError;
 use crate::config::ConfigErrors;
 use crate::tls::TlsError;
+use crate::watchdog::DeviceError;
 
 /// A reason not to start: what happened, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum StartError {
     /// The packet gate is not in force where no VIP can do without it.
     #[error("the packet gate cannot be put on interface {0}: {1}")]
     NoGate(String, String),
+    /// The hardware watchdog cannot be used.
+    #[error(transparent)]
+    Watchdog(#[from] DeviceError),
     /// A port or socket cannot be had.
     #[error(
         "cannot listen on {what}: {source}; is another buoy running, and does this machine have the address?"

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::lease::{LeaseIn, LeaseShared};
 use crate::reporter::Reporter;
+use crate::vrrp::Faces;
 use std::sync::Arc;
 
 /// The whole stop; the rest of a second is for the process to end. The others are the points at which
@@ -37,6 +38,8 @@ pub struct Stopper {
     pub shared: Arc<LeaseShared>,
     /// Tells the lease thread.
     pub lease: UnboundedSender<LeaseIn>,
+    /// Tells routers outside.
+    pub faces: Faces,
     /// A quorum that was not heard for this long is not there.
     pub suspect_after: Duration,
 }
@@ -54,6 +57,8 @@ impl Stopper {
         } else if !self.holds_nothing() {
             warn!("there is no leader with a quorum that could move the VIPs: releasing them");
         }
+        // What is still assigned here was not taken over, and is given up by the group.
+        self.faces.stopping();
         // Nobody listens only if the lease thread is gone, and then there is nothing to release.
         let _ = self.lease.send(LeaseIn::Stop);
         if !until(began + DOWN_BY, || self.holds_nothing()).await {

@@ -1,21 +1,24 @@
 //! What the daemon asks of the machine: realtime scheduling, locked memory, and how late it wakes up.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use buoy_core::Mono;
 use buoy_fence::clock::boottime;
 
 /// SCHED_RR priority of the lease thread: above ordinary work, below the kernel's own threads.
-const REALTIME_PRIORITY: i32 = 10;
+pub const LEASE_PRIORITY: i32 = 10;
+/// That of the VRRP thread: it must never hold up a renewal.
+pub const VRRP_PRIORITY: i32 = 5;
 
-/// Puts the calling thread under SCHED_RR.
+/// Puts the calling thread under SCHED_RR with a priority of 1 to 99.
 ///
 /// # Errors
-/// `EPERM` without CAP_SYS_NICE or an RLIMIT_RTPRIO of at least 10.
-pub fn realtime() -> io::Result<()> {
+/// `EPERM` without CAP_SYS_NICE or an RLIMIT_RTPRIO of at least that.
+pub fn realtime(priority: i32) -> io::Result<()> {
     let param = libc::sched_param {
-        sched_priority: REALTIME_PRIORITY,
+        sched_priority: priority,
     };
     // SAFETY: `param` outlives the call; pid 0 is the calling thread.
     let done =
@@ -62,6 +65,38 @@ pub fn timer_slack(slack: Duration) -> io::Result<()> {
     }
 }
 
+/// A descriptor of a child that was not reaped yet; readable once it has ended.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn pidfd(child: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given it to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Kills every process of a group.
+///
+/// # Errors
+/// No such group.
+pub fn kill_group(leader: u32) -> io::Result<()> {
+    let group = libc::pid_t::try_from(leader).map_err(io::Error::other)?;
+    // Of 0 and 1 the kernel would take other groups: our own, and everything.
+    if group < 2 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: takes integers only.
+    match unsafe { libc::killpg(group, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sleeps until a CLOCK_BOOTTIME reading.
 fn sleep_until(at: Mono) {
     let ts = libc::timespec {
@@ -90,7 +125,7 @@ fn sleep_until(at: Mono) {
 pub fn measure_wake_lateness(n: usize, tick: Duration) -> Vec<Duration> {
     let sampler = move || {
         // A refusal shows in the samples themselves, and the lease thread reports it.
-        let _ = realtime();
+        let _ = realtime(LEASE_PRIORITY);
         (0..n)
             .map(|_| {
                 let due = boottime() + tick;

@@ -2,21 +2,26 @@
 //!
 //! ```text
 //!   0  magic "BUOYSNAP"    8  format, u32 LE    12  CRC32 of what follows, u32 LE
-//!  16  postcard of (SnapshotMeta, core State)
+//!  16  postcard of (SnapshotMeta, core State, VRRP faces by VIP name)
 //! ```
 //!
-//! Format 1 ends before the last field of the state, the id of its history, and is written where that is 0:
-//! nodes that know no other can still take it.
+//! Formats 1 and 2 end earlier, and are written where nothing is lost by it, so that nodes that know no other
+//! can still take them: format 2 before the faces, format 1 before the last field of the state, the id of its
+//! history.
 //!
 //! The same bytes lie in the file and travel to other nodes, so that a receiver checks what the disk of
 //! the sender held. A file is written under another name, synced, and renamed; the one before it is
 //! removed only then. Leftovers of an interrupted write are removed at open.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use buoy_core::VipName;
+use buoy_core::spec::vrrp::StoredFace;
 use buoy_core::state::State;
 
 use crate::dir::{sync_dir, write_durably};
@@ -24,7 +29,12 @@ use crate::error::OpenError;
 use crate::types::{MAX_SNAPSHOT_BYTES, Snapshot, SnapshotData, SnapshotMeta};
 
 /// The newest format of snapshots that this version writes and reads.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+pub const SNAPSHOT_FORMAT: u32 = 3;
+
+/// The format of a state whose VIPs have no VRRP face.
+const WITHOUT_FACES: u32 = 2;
+/// How postcard writes that there are none.
+const NO_FACES: u8 = 0;
 
 /// The format of a history without an id.
 const WITHOUT_ID: u32 = 1;
@@ -58,16 +68,28 @@ impl From<SnapshotError> for io::Error {
     }
 }
 
+/// VRRP faces by VIP: they are no part of a spec's stored form ([`buoy_core::spec::VipSpec::vrrp`]).
+type Faces = BTreeMap<VipName, StoredFace>;
+
 /// The bytes of a snapshot.
 pub(crate) fn encode(meta: &SnapshotMeta, state: &State) -> Result<SnapshotData, SnapshotError> {
-    let mut bytes = postcard::to_extend(&(meta, state), vec![0; HEADER_BYTES])?;
+    let faces: Faces = state
+        .vips
+        .iter()
+        .filter_map(|(name, vip)| Some((name.clone(), StoredFace(*vip.spec.vrrp.clone()?))))
+        .collect();
+    let mut bytes = postcard::to_extend(&(meta, state, &faces), vec![0; HEADER_BYTES])?;
     if bytes.len() > MAX_SNAPSHOT_BYTES {
         return Err(SnapshotError::TooLarge(bytes.len()));
     }
     let mut format = SNAPSHOT_FORMAT;
-    if state.history_id == 0 {
+    if faces.is_empty() {
         bytes.pop();
-        format = WITHOUT_ID;
+        format = WITHOUT_FACES;
+        if state.history_id == 0 {
+            bytes.pop();
+            format = WITHOUT_ID;
+        }
     }
     let crc = crc32fast::hash(&bytes[HEADER_BYTES..]);
     bytes[..8].copy_from_slice(MAGIC);
@@ -96,10 +118,22 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(SnapshotMeta, State), SnapshotErro
     if word(12) != crc32fast::hash(body) {
         return Err(SnapshotError::Checksum);
     }
-    if word(8) == WITHOUT_ID {
-        return Ok(postcard::from_bytes(&[body, &[NO_ID]].concat())?);
+    let rest: &[u8] = match word(8) {
+        WITHOUT_ID => &[NO_ID, NO_FACES],
+        WITHOUT_FACES => &[NO_FACES],
+        _ => &[],
+    };
+    let body = match rest {
+        [] => Cow::Borrowed(body),
+        rest => Cow::Owned([body, rest].concat()),
+    };
+    let (meta, mut state, faces): (SnapshotMeta, State, Faces) = postcard::from_bytes(&body)?;
+    for (name, face) in faces {
+        if let Some(vip) = state.vips.get_mut(&name) {
+            vip.spec.vrrp = Some(Box::new(face.0));
+        }
     }
-    Ok(postcard::from_bytes(body)?)
+    Ok((meta, state))
 }
 
 /// The snapshot files. All methods block on the disk.
@@ -223,7 +257,7 @@ fn load(path: &Path) -> Result<(SnapshotMeta, State), OpenError> {
 #[cfg(test)]
 mod tests {
     use buoy_core::NodeId;
-    use buoy_core::spec::NodeSpec;
+    use buoy_core::spec::{NodeSpec, PlacementSpec, Scope, VipAddress, VipSpec, VrrpSpec};
     use buoy_core::state::{Command, Entry};
 
     use super::*;
@@ -275,8 +309,34 @@ mod tests {
         });
         assert_eq!(state.history_id, u64::MAX - 7);
         let bytes = encode(&SnapshotMeta::default(), &state).unwrap();
-        assert_eq!(bytes[8..12], SNAPSHOT_FORMAT.to_le_bytes());
+        assert_eq!(bytes[8..12], WITHOUT_FACES.to_le_bytes());
         assert_eq!(decode(&bytes).unwrap().1, state);
         assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn vrrp_faces_are_in_snapshots() {
+        let address = VipAddress {
+            ip: "192.0.2.10".parse().unwrap(),
+            prefix: 24,
+        };
+        let spec = |face| VipSpec {
+            name: "web".parse().unwrap(),
+            addresses: vec![address],
+            interface: "eth0".to_owned(),
+            label: None,
+            scope: Scope::Global,
+            placement: PlacementSpec::default(),
+            vrrp: face,
+        };
+        for history_id in [0, 7] {
+            let face = Some(Box::new(VrrpSpec::new(51)));
+            let with = |face| formed(Command::bootstrap(history_id, nodes(), vec![spec(face)]));
+            let state = with(face);
+            let bytes = encode(&SnapshotMeta::default(), &state).unwrap();
+            assert_eq!(bytes[8..12], SNAPSHOT_FORMAT.to_le_bytes());
+            assert_eq!(decode(&bytes).unwrap().1, state);
+            assert_ne!(state, with(None));
+        }
     }
 }

@@ -16,6 +16,7 @@ Cluster prod: healthy (as n1 sees it)
 Quorum  3 of 3 voters heard, 2 needed
 Leader  n2, term 4
 VIPs    2 of 2 owned exactly once
+Late    n1's lease thread woke up at most 0.4 ms late in the last minute, 12.3 ms since its start
 
 VIP    OWNER  LEASE  EPOCH  SINCE (UTC)              ADDRESSES
 web-a  n1     held   7      2023-11-14 22:13:20.000  192.168.192.13/24
@@ -57,6 +58,7 @@ Cluster prod: NOT HEALTHY (as n1 sees it)
 Quorum  1 of 3 voters heard, 2 needed: NO QUORUM
 Leader  NONE known
 VIPs    1 of 2 owned exactly once
+Late    n1's lease thread woke up at most 0.4 ms late in the last minute, 12.3 ms since its start
 
 VIP    OWNER  LEASE     EPOCH  SINCE (UTC)              ADDRESSES
 web-a  n1     held      7      2023-11-14 22:13:20.000  192.168.192.13/24
@@ -122,6 +124,7 @@ fn what_moves_all_the_time_is_no_change() {
     let (a, mut b) = (status(), status());
     b.nodes[0].heard_ms_ago = Some(1);
     b.applied += 1;
+    b.lateness.as_mut().unwrap().wakes += 1;
     b.vips[0].ownership.as_mut().unwrap().lease_remaining_ms = 3;
     assert_eq!(steady(&a), steady(&b));
     b.vips[0].ownership.as_mut().unwrap().epoch += 1;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use buoy_proto::v1::move_vip_request::Target;
 use buoy_proto::v1::{
     Consistency, DeleteVipRequest, ListVipsRequest, ListVipsResponse, MoveVipRequest,
-    MoveVipResponse, Preempt, Vip,
+    MoveVipResponse, Preempt, Vip, Vrrp, VrrpGarp,
 };
 use serde_json::json;
 use tonic::Code;
@@ -22,7 +22,10 @@ use crate::error::{Failure, Verdict};
 use crate::json;
 use crate::output::Output;
 use crate::status::{self, View, vip_is_healthy};
-use crate::text::{dash, lease, node_name, preempt, scope, shown, table, time};
+use crate::text::{
+    dash, lease, node_name, preempt, scope, shown, table, time, vrrp_authentication, vrrp_mac,
+    vrrp_version,
+};
 
 /// Runs a subcommand.
 pub async fn run(
@@ -194,6 +197,12 @@ fn render_vip(v: &Vip) -> String {
             lines.push((title, names.join(" ")));
         }
     }
+    if let Some(face) = &s.vrrp {
+        lines.push(("VRRP", vrrp_face(face)));
+        if let Some(garp) = &face.garp {
+            lines.push(("announced", announced(garp)));
+        }
+    }
     if v.pinned.is_some() {
         lines.push((
             "pinned",
@@ -211,6 +220,50 @@ fn render_vip(v: &Vip) -> String {
         text.push_str(&format!("  {title:<11}{}\n", shown(&value)));
     }
     text
+}
+
+/// A VIP's VRRP face: "router 51, version 3, priority 100, every 1000 ms, multicast".
+fn vrrp_face(face: &Vrrp) -> String {
+    let auth = match vrrp_authentication(face.authentication()) {
+        "none" => String::new(),
+        name => format!(", authentication {name}"),
+    };
+    let mac = match vrrp_mac(face.mac()) {
+        "interface" => String::new(),
+        word => format!(", {word} MAC"),
+    };
+    let peers = match face.unicast_peers.is_empty() {
+        true => "multicast".to_owned(),
+        false => format!("unicast to {}", face.unicast_peers.join(" ")),
+    };
+    format!(
+        "router {}, version {}, priority {}, every {} ms{auth}, {peers}{mac}",
+        face.vrid,
+        vrrp_version(face.version()),
+        face.priority(),
+        face.interval_ms(),
+    )
+}
+
+/// How often its addresses are announced: "garp_master_repeat 3, garp_master_delay 5000 ms".
+fn announced(g: &VrrpGarp) -> String {
+    let count = |n: Option<u32>| n.map(|n| n.to_string());
+    let millis = |n: Option<u64>| n.map(|n| format!("{n} ms"));
+    let micros = |n: Option<u64>| n.map(|n| format!("{n} us"));
+    let all = [
+        ("garp_master_repeat", count(g.master_repeat)),
+        ("garp_master_delay", millis(g.master_delay_ms)),
+        ("garp_master_refresh", millis(g.master_refresh_ms)),
+        ("garp_master_refresh_repeat", count(g.master_refresh_repeat)),
+        ("garp_lower_prio_repeat", count(g.lower_prio_repeat)),
+        ("garp_lower_prio_delay", millis(g.lower_prio_delay_ms)),
+        ("garp_interval", micros(g.interval_us)),
+        ("gna_interval", micros(g.gna_interval_us)),
+    ];
+    let set = all
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+    set.collect::<Vec<_>>().join(", ")
 }
 
 async fn delete(node: &Node, name: String, out: &mut Output) -> Result<Verdict, Failure> {

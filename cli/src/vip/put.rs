@@ -6,10 +6,10 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use buoy_core::spec::{PlacementSpec, Preempt, Scope, VipSpec};
+use buoy_core::spec::{PlacementSpec, Preempt, Scope, VipSpec, VrrpSpec, VrrpVersion};
 use buoy_core::{NodeName, VipName};
-use buoy_proto::convert::parse_address;
-use buoy_proto::v1::{self, PutVipRequest};
+use buoy_proto::convert::{declaration, parse_address};
+use buoy_proto::v1::PutVipRequest;
 use buoy_server::config::{ConfigErrors, load_vips, parse_vips};
 use serde_json::json;
 
@@ -40,7 +40,7 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<Verdict, Failure> {
     let put = |step: &Step| {
-        let vip = Some(v1::VipSpec::from(&step.vip));
+        let vip = Some(declaration(&step.vip));
         let mut cluster = node.cluster();
         async move {
             let call = cluster.put_vip(PutVipRequest { vip });
@@ -60,7 +60,8 @@ pub async fn run(
                 if let Some(place) = places.get(vip) {
                     value["owner"] = json!(place.owner);
                     value["epoch"] = json!(place.epoch);
-                    value["active"] = json!(place.problem.is_none());
+                    value["active"] = json!(place.problem.is_none() && place.yielded.is_none());
+                    value["yielded"] = json!(place.yielded);
                     value["problem"] = json!(place.problem);
                 }
                 value
@@ -184,6 +185,7 @@ fn from_options(args: &PutArgs) -> Result<VipSpec, Failure> {
             ScopeArg::Host => Scope::Host,
         },
         placement,
+        vrrp: face(args),
     };
     match spec.validate() {
         Ok(()) => Ok(spec),
@@ -192,6 +194,20 @@ fn from_options(args: &PutArgs) -> Result<VipSpec, Failure> {
             Err(Failure::Usage(lines.join("\n")))
         }
     }
+}
+
+/// The VRRP face that the options describe; what they cannot say stands in a file.
+fn face(args: &PutArgs) -> Option<Box<VrrpSpec>> {
+    let face = VrrpSpec::new(args.vrid?);
+    Some(Box::new(VrrpSpec {
+        version: match args.vrrp_version {
+            Some(2) => VrrpVersion::V2,
+            _ => VrrpVersion::V3,
+        },
+        priority: args.vrrp_priority.unwrap_or(face.priority),
+        interval: args.vrrp_interval.unwrap_or(face.interval),
+        ..face
+    }))
 }
 
 fn names(option: &str, texts: &[String]) -> Result<BTreeSet<VipName>, Failure> {
@@ -257,6 +273,7 @@ mod tests {
                 avoid: set(avoid),
                 ..PlacementSpec::default()
             },
+            vrrp: None,
         }
     }
 

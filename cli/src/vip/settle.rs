@@ -25,8 +25,10 @@ pub struct Place {
     pub owner: Option<String>,
     /// Epoch of the assignment; 0 without one.
     pub epoch: u64,
-    /// Why it is not up; `None`: it is.
+    /// Why it is not up; `None`: it is, or it is where it should be, outside the group.
     pub problem: Option<String>,
+    /// The router outside that it is left to.
+    pub yielded: Option<String>,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
         let ownership = vip.ownership.clone().unwrap_or_default();
         let problem = match (vip_is_healthy(vip), vip.problem.is_empty()) {
             (true, _) => None,
+            _ if vip.yielded.is_some() => None,
             (false, true) => Some("its owner does not hold the lease yet".to_owned()),
             (false, false) => Some(vip.problem.clone()),
         };
@@ -41,11 +44,15 @@ impl Place {
             owner: ownership.owner.as_ref().map(|o| node_name(Some(o))),
             epoch: ownership.epoch,
             problem,
+            yielded: vip.yielded.clone(),
         }
     }
 
     /// In words, for people.
     pub fn words(&self, vip: &VipName) -> String {
+        if let Some(why) = &self.yielded {
+            return format!("the group leaves it to another router: {why}");
+        }
         let owner = match &self.owner {
             Some(owner) => format!("{owner} owns it, epoch {}", self.epoch),
             None => "nobody owns it".to_owned(),
@@ -59,20 +66,37 @@ impl Place {
     }
 }
 
-/// Waits until these VIPs are up, as the node sees it, but for 2 s at most; one that was deleted meanwhile is left out.
+/// How long a VIP may take: one with a VRRP face first listens whether a router outside is master, for three of its
+/// intervals and the skew time (RFC 9568 section 6.1), which is a second at most in version 2 and an interval in version 3.
+fn limit(vip: &Vip) -> Duration {
+    let face = vip.spec.as_ref().and_then(|s| s.vrrp.as_ref());
+    let listens = face.map_or(Duration::ZERO, |face| {
+        let interval = Duration::from_millis(face.interval_ms());
+        interval.saturating_mul(3) + interval.max(Duration::from_secs(1))
+    });
+    LIMIT + listens
+}
+
+/// Waits until these VIPs are up, or left to a router outside, as the node sees it, but for a bounded time
+/// ([`limit`]); one that was deleted meanwhile is left out.
 pub async fn places(
     node: &Node,
     names: &BTreeSet<VipName>,
 ) -> Result<BTreeMap<VipName, Place>, Failure> {
-    let end = Instant::now() + LIMIT;
+    let began = Instant::now();
     loop {
         let vips = all(node).await?.vips;
-        let named = vips.iter().filter_map(|vip| {
-            let name: VipName = vip.spec.as_ref()?.name.parse().ok()?;
-            names.contains(&name).then(|| (name, Place::of(vip)))
-        });
-        let places: BTreeMap<VipName, Place> = named.collect();
-        if places.values().all(|place| place.problem.is_none()) || Instant::now() >= end {
+        let mut places: BTreeMap<VipName, Place> = BTreeMap::new();
+        let mut settled = true;
+        for vip in &vips {
+            let name = vip.spec.as_ref().and_then(|s| s.name.parse().ok());
+            if let Some(name) = name.filter(|name| names.contains(name)) {
+                let place = Place::of(vip);
+                settled &= place.problem.is_none() || began.elapsed() >= limit(vip);
+                places.insert(name, place);
+            }
+        }
+        if settled {
             return Ok(places);
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -101,6 +125,42 @@ mod tests {
             problem: problem.to_owned(),
             ..Vip::default()
         }
+    }
+
+    #[test]
+    fn a_vip_with_a_face_may_take_longer() {
+        let spec = |vrrp| buoy_proto::v1::VipSpec {
+            vrrp,
+            ..Default::default()
+        };
+        let of = |vrrp| {
+            limit(&Vip {
+                spec: Some(spec(vrrp)),
+                ..Vip::default()
+            })
+        };
+        assert_eq!(of(None), LIMIT);
+        let face = |interval_ms| {
+            Some(buoy_proto::v1::Vrrp {
+                interval_ms: Some(interval_ms),
+                ..Default::default()
+            })
+        };
+        assert_eq!(of(face(1000)), LIMIT + Duration::from_secs(4));
+        assert_eq!(of(face(100)), LIMIT + Duration::from_millis(1300));
+    }
+
+    #[test]
+    fn a_vip_that_is_left_to_another_router_is_where_it_should_be() {
+        let mut left = vip(None, LeaseState::None, "left to a router outside");
+        left.yielded = Some("held by 192.0.2.9".to_owned());
+        let place = Place::of(&left);
+        assert_eq!(place.problem, None);
+        let words = place.words(&"web".parse().unwrap());
+        assert!(
+            words.contains("leaves it to another router: held by 192.0.2.9"),
+            "{words}"
+        );
     }
 
     #[test]

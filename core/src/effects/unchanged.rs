@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::spec::VipSpec;
 
 /// The addresses that are on the interface under one declaration of a VIP exactly as they shall be under another:
-/// same prefix length, interface, label and scope.
+/// same prefix length, interface that carries it, label and scope.
 pub fn unchanged(before: &VipSpec, after: &VipSpec) -> Vec<IpAddr> {
     let like = |spec: &VipSpec| (spec.interface.clone(), spec.label.clone(), spec.scope);
     if like(before) != like(after) {
@@ -14,19 +14,26 @@ pub fn unchanged(before: &VipSpec, after: &VipSpec) -> Vec<IpAddr> {
     let both = before.addresses.iter();
     both.filter(|a| after.addresses.contains(a))
         .map(|a| a.ip)
+        .filter(|ip| before.carrier_of(*ip) == after.carrier_of(*ip))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Scope;
     use crate::spec::testing::{address, vip};
+    use crate::spec::{Scope, VrrpMac, VrrpSpec};
 
     #[test]
     fn only_what_is_the_same_in_every_respect_is_unchanged() {
         type Edit = fn(&mut VipSpec);
-        let cases: [(&str, Edit, &[usize]); 8] = [
+        let virtual_mac = |s: &mut VipSpec| {
+            s.vrrp = Some(Box::new(VrrpSpec {
+                mac: VrrpMac::Virtual,
+                ..VrrpSpec::new(51)
+            }));
+        };
+        let cases: [(&str, Edit, &[usize]); 9] = [
             ("nothing", |_| {}, &[0, 1, 2]),
             (
                 "one replaced, in another order",
@@ -48,6 +55,7 @@ mod tests {
                 &[],
             ),
             ("the interface", |s| s.interface = "eth9".to_owned(), &[]),
+            ("the MAC", virtual_mac, &[]),
             ("the label", |s| s.label = Some("eth0:x".to_owned()), &[]),
             ("the scope", |s| s.scope = Scope::Link, &[]),
         ];

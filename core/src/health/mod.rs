@@ -17,6 +17,22 @@ pub use flap::{FLAP_CALM, FLAP_DOWNS, FLAP_WINDOW, FlapEvent, Flaps};
 /// its VIPs then move with [`crate::state::Cause::OwnerStopping`].
 pub const STOPPING: &str = "stopping";
 
+/// A fault of a VIP, or the reason for which one was given up, that begins with these words: its owner took it over from
+/// a silent node, and was to have that fenced from outside first, but did not. It then moves with
+/// [`crate::state::Cause::Unfenced`], so that the next owner knows that this is still to be done.
+pub const UNFENCED: &str = "external fencing";
+
+/// What a node hears of routers outside the group that share a VIP's virtual router id. Stored by position: new ones come last.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Hearing {
+    /// It has not listened for long enough to tell.
+    Unsure,
+    /// None of them has a better claim to the VIP, by VRRP's rules.
+    Clear,
+    /// One has; which, in words.
+    Outranked(String),
+}
+
 /// What one node reports about itself. Volatile: sent to every member on change and every second.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
@@ -37,6 +53,9 @@ pub struct NodeReport {
     pub active: BTreeMap<VipName, Epoch>,
     /// Things that an operator should know but that do not keep VIPs away (e.g. no realtime scheduling).
     pub warnings: Vec<String>,
+    /// What this node hears of the routers of VIPs that have a VRRP face; one that is missing: it does not hear.
+    /// Last: reports of older versions end before it.
+    pub vrrp: BTreeMap<VipName, Hearing>,
 }
 
 /// What the leader knows of one node.

@@ -3,7 +3,8 @@
 //! That is no move: without a new epoch it would stay dark, on the very node that froze it in place.
 
 use super::picture::Picture;
-use crate::state::{Cause, Move, Vip};
+use super::reasons::cause_of_giving_up;
+use crate::state::{Move, Vip};
 
 /// The new epoch of a VIP on its present owner. `None`: it has not lost its lease, or its owner cannot hold it.
 pub(super) fn revival(picture: &Picture<'_>, vip: &Vip) -> Option<Move> {
@@ -17,7 +18,7 @@ pub(super) fn revival(picture: &Picture<'_>, vip: &Vip) -> Option<Move> {
         vip: vip.spec.name.clone(),
         expected: vip.epoch(),
         to: Some(owner),
-        cause: Cause::LeaseLost,
+        cause: cause_of_giving_up(why),
         evidence: format!(
             "{name} gave up epoch {}: {why}; placement is frozen, so it comes up again where it was",
             vip.epoch()

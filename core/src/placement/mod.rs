@@ -48,8 +48,10 @@ mod obstacle;
 mod picture;
 mod reasons;
 mod words;
+mod yields;
 
 pub use explain::explain;
+pub use yields::yields;
 
 /// What planning needs beside the state and the health.
 #[derive(Clone, PartialEq, Eq, Debug)]

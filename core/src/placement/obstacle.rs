@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::words::span;
-use crate::health::STOPPING;
+use crate::health::{STOPPING, UNFENCED};
 use crate::ids::VipName;
 use crate::state::Cause;
 
@@ -49,6 +49,7 @@ impl Obstacle<'_> {
             | Obstacle::NeverHeard { .. }
             | Obstacle::NotHeardYet { .. } => Cause::OwnerSilent,
             Obstacle::Fault(text) if text.starts_with(STOPPING) => Cause::OwnerStopping,
+            Obstacle::VipFault(_, text) if text.starts_with(UNFENCED) => Cause::Unfenced,
             Obstacle::Fault(_)
             | Obstacle::VipFault(..)
             | Obstacle::NoReport

@@ -4,6 +4,7 @@ use super::decide::{Decided, Why};
 use super::obstacle::Obstacle;
 use super::picture::{Picture, Standing, Unit};
 use super::words::{list, vips};
+use crate::health::UNFENCED;
 use crate::ids::NodeId;
 use crate::state::{Cause, Vip};
 
@@ -11,8 +12,9 @@ impl<'a> Decided<'_, 'a> {
     pub(super) fn given_up(&self, vip: &'a Vip) -> Option<Why> {
         let why = self.picture.gave_up(vip)?;
         let owner = self.picture.call(vip.owner()?);
+        let cause = cause_of_giving_up(why);
         Some((
-            Cause::LeaseLost,
+            cause,
             format!("{owner} gave up epoch {}: {why}", vip.epoch()),
         ))
     }
@@ -58,6 +60,14 @@ impl<'a> Decided<'_, 'a> {
                 facts.join(", ")
             ),
         }
+    }
+}
+
+/// The cause of a new epoch after the owner gave the last one up.
+pub(super) fn cause_of_giving_up(why: &str) -> Cause {
+    match why.starts_with(UNFENCED) {
+        true => Cause::Unfenced,
+        false => Cause::LeaseLost,
     }
 }
 

@@ -153,6 +153,23 @@ fn faults_move_vips_with_their_cause() {
         ),
         (
             |w| {
+                let why = format!("{} of n3 failed", crate::health::UNFENCED);
+                w.report(1).vip_faults.insert(name("v"), why);
+            },
+            Cause::Unfenced,
+            "n1 cannot hold v: external fencing of n3 failed",
+        ),
+        (
+            |w| {
+                let why = format!("{} of n3 did not end", crate::health::UNFENCED);
+                w.gives_up(1, "v", &why);
+                w.report(1).vip_faults.insert(name("v"), why);
+            },
+            Cause::Unfenced,
+            "n1 cannot hold v: external fencing of n3 did not end",
+        ),
+        (
+            |w| {
                 w.state.ok(Command::Drain {
                     node: NodeId(1),
                     reason: Some("new disk".into()),

@@ -1,10 +1,13 @@
 //! What a user declares: VIPs and where they should be. Defaults live here and nowhere else.
 
+pub mod garp;
 pub mod groups;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod timing;
 pub mod validate;
+pub mod vmac;
+pub mod vrrp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{NodeName, VipName};
 
+pub use garp::VrrpGarp;
 pub use validate::{Severity, SpecError, validate_all};
+pub use vmac::VirtualLink;
+pub use vrrp::{Password, VrrpAuth, VrrpMac, VrrpSpec, VrrpVersion};
 
 /// One address of a VIP, with the prefix length that it is configured with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -92,6 +98,10 @@ pub struct VipSpec {
     pub scope: Scope,
     /// Where it should be.
     pub placement: PlacementSpec,
+    /// How it looks to VRRP routers; `None`: they are not spoken to. Not part of a spec's stored form, which
+    /// older versions read: commands and snapshots carry it beside the spec.
+    #[serde(skip)]
+    pub vrrp: Option<Box<VrrpSpec>>,
 }
 
 /// Role of a node.

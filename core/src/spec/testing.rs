@@ -12,6 +12,7 @@ pub(crate) fn vip(name: &str, addresses: &[&str]) -> VipSpec {
         label: None,
         scope: Scope::Global,
         placement: PlacementSpec::default(),
+        vrrp: None,
     }
 }
 

@@ -92,6 +92,9 @@ impl VipSpec {
         found.extend(check_interface(&self.interface));
         self.check_label(&mut found);
         self.check_placement(&mut found);
+        if let Some(face) = &self.vrrp {
+            face.check(self, &mut found);
+        }
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::command::{Command, Entry, Outcome, Rejection};
 use super::{Assignment, Cause, Event, EventKind, State};
 use crate::ids::{Epoch, NodeId, VipName};
-use crate::spec::{MAX_HISTORY, SpecError};
+use crate::spec::{MAX_HISTORY, SpecError, VipSpec, VrrpSpec};
 
 mod assign;
 mod nodes;
@@ -69,9 +69,22 @@ impl Change<'_> {
                 history_id,
                 nodes,
                 vips,
-            } => self.bootstrap(*history_id, nodes, vips),
-            Command::BootstrapWithoutId { nodes, vips } => self.bootstrap(0, nodes, vips),
-            Command::PutVip(spec) => self.put_vip(spec),
+            } => self.bootstrap(*history_id, nodes, &with_faces(vips, |_| None)),
+            Command::BootstrapWithVrrp {
+                history_id,
+                nodes,
+                vips,
+                faces,
+            } => self.bootstrap(
+                *history_id,
+                nodes,
+                &with_faces(vips, |name| Some(&faces.get(name)?.0)),
+            ),
+            Command::BootstrapWithoutId { nodes, vips } => {
+                self.bootstrap(0, nodes, &with_faces(vips, |_| None))
+            }
+            Command::PutVip(spec) => self.put_vip(&with_face(spec, None)),
+            Command::PutVipWithVrrp { spec, face } => self.put_vip(&with_face(spec, Some(&face.0))),
             Command::DeleteVip(name) => self.delete_vip(name),
             Command::PutNode(spec) => self.put_node(spec),
             Command::Assign(moves) => self.assign(moves),
@@ -82,6 +95,10 @@ impl Change<'_> {
                 Ok(())
             }
             Command::Yield { vip, evidence } => self.yield_vip(vip, evidence.as_deref()),
+            Command::Yields(all) => {
+                self.yield_vips(all);
+                Ok(())
+            }
         }
     }
 
@@ -175,6 +192,22 @@ impl Change<'_> {
         removed.retain(|_, e| *e > cut);
         self.state.removed_forgotten = self.state.removed_forgotten.max(cut);
     }
+}
+
+/// The declaration as the command means it: a spec itself is read back from the log without a face, so what
+/// one holds in memory must not count.
+fn with_face(spec: &VipSpec, face: Option<&VrrpSpec>) -> VipSpec {
+    VipSpec {
+        vrrp: face.cloned().map(Box::new),
+        ..spec.clone()
+    }
+}
+
+fn with_faces<'a>(
+    vips: &[VipSpec],
+    face: impl Fn(&VipName) -> Option<&'a VrrpSpec>,
+) -> Vec<VipSpec> {
+    vips.iter().map(|v| with_face(v, face(&v.name))).collect()
 }
 
 /// Cuts a text from outside to [`MAX_TEXT`] bytes.

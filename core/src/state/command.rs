@@ -1,10 +1,12 @@
 //! Commands: what can be written to the log.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, NodeId, VipName};
+use crate::spec::vrrp::StoredFace;
 use crate::spec::{NodeSpec, VipSpec};
 use crate::state::Cause;
 
@@ -44,7 +46,7 @@ pub enum Command {
         /// Initial VIPs.
         vips: Vec<VipSpec>,
     },
-    /// Declare a VIP, or change its declaration.
+    /// Declare a VIP without a VRRP face, or change its declaration. See [`Command::put_vip`].
     PutVip(VipSpec),
     /// Delete a VIP.
     DeleteVip(VipName),
@@ -71,7 +73,8 @@ pub enum Command {
         /// What was seen.
         evidence: Option<String>,
     },
-    /// Nodes and VIPs of the first configuration; ignored when the state has been bootstrapped.
+    /// Nodes and VIPs of the first configuration; ignored when the state has been bootstrapped. VIPs have no
+    /// VRRP face here. See [`Command::bootstrap`].
     Bootstrap {
         /// Random and not 0: tells the history that begins here from those of other clusters.
         history_id: u64,
@@ -80,6 +83,58 @@ pub enum Command {
         /// Initial VIPs.
         vips: Vec<VipSpec>,
     },
+    /// As [`Command::PutVip`], with a VRRP face.
+    PutVipWithVrrp {
+        /// The VIP.
+        spec: VipSpec,
+        /// Its face.
+        face: Box<StoredFace>,
+    },
+    /// As [`Command::Bootstrap`], with VRRP faces.
+    BootstrapWithVrrp {
+        /// As there.
+        history_id: u64,
+        /// All nodes.
+        nodes: Vec<NodeSpec>,
+        /// Initial VIPs.
+        vips: Vec<VipSpec>,
+        /// Faces of VIPs of the list; names that are not in it are ignored.
+        faces: BTreeMap<VipName, StoredFace>,
+    },
+    /// As [`Command::Yield`], for many VIPs. One that does not exist, or is so already, is passed over.
+    Yields(Vec<(VipName, Option<String>)>),
+}
+
+impl Command {
+    /// Declares a VIP, or changes its declaration. Without a face it is a command that older versions read.
+    pub fn put_vip(spec: VipSpec) -> Command {
+        match spec.vrrp.clone() {
+            None => Command::PutVip(spec),
+            Some(face) => Command::PutVipWithVrrp {
+                spec,
+                face: Box::new(StoredFace(*face)),
+            },
+        }
+    }
+
+    /// The first entry of a cluster; `history_id` is random and not 0.
+    pub fn bootstrap(history_id: u64, nodes: Vec<NodeSpec>, vips: Vec<VipSpec>) -> Command {
+        let face = |v: &VipSpec| Some((v.name.clone(), StoredFace(*v.vrrp.clone()?)));
+        let faces: BTreeMap<VipName, StoredFace> = vips.iter().filter_map(face).collect();
+        if faces.is_empty() {
+            return Command::Bootstrap {
+                history_id,
+                nodes,
+                vips,
+            };
+        }
+        Command::BootstrapWithVrrp {
+            history_id,
+            nodes,
+            vips,
+            faces,
+        }
+    }
 }
 
 /// What stands in a log entry: the command, and who proposed it when.
@@ -95,10 +150,13 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match &self.command {
             Command::Bootstrap { nodes, vips, .. }
+            | Command::BootstrapWithVrrp { nodes, vips, .. }
             | Command::BootstrapWithoutId { nodes, vips } => {
                 return write!(f, "bootstrap({} nodes, {} vips)", nodes.len(), vips.len());
             }
-            Command::PutVip(v) => return write!(f, "put-vip({})", v.name),
+            Command::PutVip(v) | Command::PutVipWithVrrp { spec: v, .. } => {
+                return write!(f, "put-vip({})", v.name);
+            }
             Command::DeleteVip(v) => return write!(f, "delete-vip({v})"),
             Command::PutNode(n) => return write!(f, "put-node({})", n.name),
             Command::Assign(m) => return write!(f, "assign({} moves)", m.len()),
@@ -106,6 +164,7 @@ impl fmt::Display for Entry {
             Command::Joined(nodes) => return write!(f, "joined({} nodes)", nodes.len()),
             Command::Settings(_) => "settings",
             Command::Yield { vip, .. } => return write!(f, "yield({vip})"),
+            Command::Yields(all) => return write!(f, "yields({} vips)", all.len()),
         };
         f.write_str(what)
     }

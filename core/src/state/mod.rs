@@ -3,6 +3,7 @@
 mod apply;
 pub mod command;
 mod query;
+mod takeover;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use crate::spec::{NodeSpec, VipSpec};
 
 pub use apply::{MAX_REMOVED, MAX_TEXT};
 pub use command::{Command, Entry, Move, Outcome, Rejection, RejectionKind, Settings, Skipped};
+pub use takeover::Takeover;
 
 /// Who is assigned a VIP.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ pub enum EventKind {
     SettingsChanged,
 }
 
-/// Why a VIP moved. The text beside it in [`Event::evidence`] says what was seen.
+/// Why a VIP moved. The text beside it in [`Event::evidence`] says what was seen. Stored by position: new ones come last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -102,6 +104,8 @@ pub enum Cause {
     Edited,
     /// Yielded to a router outside the group.
     Yielded,
+    /// The owner took it over from a silent node, and did not have that fenced from outside as it should.
+    Unfenced,
 }
 
 /// One line of the ownership history.

@@ -8,8 +8,10 @@ use crate::spec::testing::{address, node, vip};
 use crate::spec::{DEFAULT_PRIORITY, MAX_HISTORY, Role};
 
 mod assign;
+mod takeover;
 mod totals;
 mod vips;
+mod vrrp;
 
 fn web() -> VipSpec {
     vip("web", &["192.0.2.1/24", "2001:db8::1/64"])

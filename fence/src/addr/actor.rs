@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::fault_point;
 use crate::watch::{EVENT_QUEUE, EventSink, KernelEvent, LinkTable, Notices};
 
 use super::absent::Absent;
@@ -175,8 +176,18 @@ impl Keeper {
     fn obey(&mut self, command: Command) {
         // A caller that no longer waits for its answer has what it asked for all the same.
         match command {
-            Command::Add(specs, reply) => drop(reply.send(self.add(specs))),
-            Command::Remove(ips, reply) => drop(reply.send(self.remove(ips))),
+            Command::Add(specs, reply) => {
+                fault_point!("up.writing");
+                let added = self.add(specs);
+                fault_point!("up.written");
+                drop(reply.send(added));
+            }
+            Command::Remove(ips, reply) => {
+                fault_point!("down.deleting");
+                let removed = self.remove(ips);
+                fault_point!("down.deleted");
+                drop(reply.send(removed));
+            }
             Command::RefreshAll(reply) => {
                 self.to_refresh = self.entries.keys().copied().collect();
                 let failed = self.refresh_some(usize::MAX);

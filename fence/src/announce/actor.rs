@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 
 use crate::addr::LeaseCheck;
 use crate::clock::boottime;
+use crate::fault_point;
 use crate::link::Links;
 
 use super::frames::{ArpForm, gratuitous_arp, unsolicited_na};
 use super::listen::{Heard, Listener};
-use super::schedule::{Effect, Event, Schedule};
+use super::schedule::{Effect, Event, Part, Schedule};
 use super::wire::FrameSender;
 use super::{AnnounceEvent, Counters, Order, Target, Targets};
 
@@ -28,6 +29,8 @@ const HEARD_QUEUE: usize = 256;
 const TELL_GAP: Duration = Duration::from_secs(1);
 /// Without anything to do the loop wakes this often.
 const IDLE: Duration = Duration::from_secs(3600);
+/// The runtime's clock counts in these.
+const TICK: Duration = Duration::from_millis(1);
 /// Sockets of an interface are closed so long after its last VIP went: the kernel takes tens of milliseconds for that
 /// (packet(7) sockets wait for an RCU grace period), which must not hold up the announcements of a VIP that comes up.
 const LINGER: Duration = Duration::from_secs(30);
@@ -88,6 +91,7 @@ impl Actor {
             let closing = self.ports.values().filter_map(|port| port.close_at);
             let next = closing.chain(self.schedule.next_deadline()).min();
             let wake = next.map_or(IDLE, |at| at.since(now));
+            let exact = self.schedule.next_gap().is_some_and(|at| Some(at) == next);
             let mut effects = Vec::new();
             tokio::select! {
                 biased;
@@ -95,7 +99,7 @@ impl Actor {
                     Some(order) => self.obey(order, &mut effects),
                     None => return,
                 },
-                () = tokio::time::sleep(wake) => {
+                () = sleep(wake, exact) => {
                     let now = boottime();
                     self.schedule.handle(now, Event::Tick, &mut effects);
                     let due = |port: &Port| port.close_at.is_some_and(|at| at <= now);
@@ -104,9 +108,9 @@ impl Actor {
                 Some(heard) = self.heard.recv() => self.conflict(heard, &mut effects),
             }
             let mut done = 0;
-            while let Some(Effect::Announce(ip)) = effects.get(done).copied() {
+            while let Some(Effect::Announce(ip, part)) = effects.get(done).copied() {
                 done += 1;
-                self.announce(ip, &mut effects);
+                self.announce(ip, part, &mut effects);
             }
         }
     }
@@ -117,8 +121,20 @@ impl Actor {
             Order::Up(ips) => {
                 for ip in ips {
                     self.failing.remove(&ip);
-                    self.schedule.handle(now, Event::Up(ip), effects);
+                    // One that went down meanwhile has nothing to be announced.
+                    let place = |t: &Target| (t.ifindex, t.pace);
+                    if let Some((ifindex, pace)) = self.targets.with(ip, place) {
+                        let up = Event::Up { ip, ifindex, pace };
+                        self.schedule.note(now, up);
+                    }
                 }
+                self.schedule.handle(now, Event::Tick, effects);
+            }
+            Order::LowerPriority(ips) => {
+                for ip in ips {
+                    self.schedule.note(now, Event::LowerPriority(ip));
+                }
+                self.schedule.handle(now, Event::Tick, effects);
             }
             Order::Down(ips) => {
                 for ip in ips {
@@ -152,15 +168,20 @@ impl Actor {
         }
     }
 
-    fn announce(&mut self, ip: IpAddr, effects: &mut Vec<Effect>) {
+    fn announce(&mut self, ip: IpAddr, part: Part, effects: &mut Vec<Effect>) {
         let Some(target) = self.targets.with(ip, Target::clone) else {
             // It went down while the order to say so found no room.
             self.forget(ip, effects);
             return;
         };
-        let sent = self.open_port(&target).and_then(|()| self.send(&target));
+        let sent = self
+            .open_port(&target)
+            .and_then(|()| self.send(&target, part));
         match sent {
-            Ok(()) => drop(self.failing.remove(&ip)),
+            Ok(()) => {
+                fault_point!("up.frame", if ip.is_ipv4() { 4 } else { 6 });
+                self.failing.remove(&ip);
+            }
             Err(e) => {
                 count(&self.counters.failed, 1);
                 if self.failing.insert(ip) {
@@ -208,7 +229,7 @@ impl Actor {
     }
 
     /// Asks for the lease and sends under the lock that `down` takes.
-    fn send(&self, target: &Target) -> io::Result<()> {
+    fn send(&self, target: &Target, part: Part) -> io::Result<()> {
         let Some(port) = self.ports.get(&target.ifindex) else {
             return Ok(());
         };
@@ -219,7 +240,8 @@ impl Actor {
             }
             match now.ip {
                 IpAddr::V4(ip) => {
-                    for form in [ArpForm::Request, ArpForm::Reply] {
+                    let of = |form: &ArpForm| part == Part::Whole || part == Part::Form(*form);
+                    for form in [ArpForm::Request, ArpForm::Reply].into_iter().filter(of) {
                         self.send_frame(port, &gratuitous_arp(now.mac, ip, form))?;
                     }
                     Ok(())
@@ -279,6 +301,17 @@ impl Actor {
         if let Err(e) = self.events.try_send(event) {
             tracing::debug!(error = %e, "nobody takes what the announcer tells");
         }
+    }
+}
+
+/// Waits; where it is to be `exact`, shorter than the runtime's clock ticks, without it: nothing else is urgent then.
+async fn sleep(time: Duration, exact: bool) {
+    if exact && time < TICK {
+        // Whoever else has something to do here does it first.
+        tokio::task::yield_now().await;
+        std::thread::sleep(time);
+    } else {
+        tokio::time::sleep(time).await;
     }
 }
 

@@ -3,6 +3,7 @@
 mod actor;
 mod frames;
 mod listen;
+mod pace;
 mod schedule;
 mod wire;
 
@@ -17,9 +18,10 @@ use tokio::sync::mpsc;
 use crate::addr::LeaseCheck;
 
 pub use frames::{ARP_FRAME, ArpForm, NA_FRAME, gratuitous_arp, unsolicited_na};
+pub use pace::{Bursts, Pace};
 pub use schedule::{
-    BURST, CONFLICT_GAP, CONFLICT_QUIET, Effect, Event, FRAMES_PER_SECOND, OFFSETS, REFRESH,
-    Schedule, frames,
+    BURST, CONFLICT_GAP, CONFLICT_QUIET, Effect, Event, FIRST_FRAMES_PER_SECOND, FRAMES_PER_SECOND,
+    OFFSETS, Part, REFRESH, Schedule, frames,
 };
 
 /// Events that wait for the server at most; more of them are dropped, and counted all the same.
@@ -38,6 +40,17 @@ pub struct Target {
     pub interface: String,
     /// Hardware address at which neighbours find it.
     pub mac: [u8; 6],
+    /// How often it is announced.
+    pub pace: Pace,
+}
+
+/// Why neighbours may have been told otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doubt {
+    /// Another router was master until now.
+    Takeover,
+    /// A router of lower priority took itself for master.
+    LowerPriority,
 }
 
 /// What the server should know.
@@ -118,6 +131,7 @@ impl Targets {
 
 enum Order {
     Up(Vec<IpAddr>),
+    LowerPriority(Vec<IpAddr>),
     Down(Vec<IpAddr>),
 }
 
@@ -181,6 +195,18 @@ impl Announcer {
             .change(|all| ips.iter().for_each(|ip| drop(all.remove(ip))));
         // If the queue is full, the announcer finds them gone when their next announcement is due.
         let _ = self.orders.try_send(Order::Down(ips.to_vec()));
+    }
+
+    /// Announces these anew, where they are announced: neighbours may have been told otherwise meanwhile.
+    pub fn repeat(&self, ips: &[IpAddr], doubt: Doubt) {
+        let known = |ip: &&IpAddr| self.targets.place(**ip).is_some();
+        let ips = ips.iter().filter(known).copied().collect();
+        let order = match doubt {
+            Doubt::Takeover => Order::Up(ips),
+            Doubt::LowerPriority => Order::LowerPriority(ips),
+        };
+        // A full queue means that much is announced anyhow.
+        let _ = self.orders.try_send(order);
     }
 
     /// Announces everything on an interface anew, from hardware address `mac`: neighbours or switches

@@ -5,8 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use buoy_core::Mono;
+use buoy_core::spec::garp::MAX_GARP_INTERVAL;
 
-/// When a VIP is announced, counted from its takeover; then every [`REFRESH`].
+use super::frames::ArpForm;
+use super::pace::Pace;
+
+/// When a VIP is announced, counted from its takeover, unless its [`Pace`] says otherwise; then every [`REFRESH`].
 pub const OFFSETS: [Duration; 8] = [
     Duration::ZERO,
     Duration::from_millis(50),
@@ -19,18 +23,19 @@ pub const OFFSETS: [Duration; 8] = [
 ];
 /// Interval of announcements after the last of [`OFFSETS`].
 pub const REFRESH: Duration = Duration::from_secs(60);
-/// Pace over all VIPs. 200 IPv4 VIPs (400 frames) are announced for the first time within 80 ms.
+/// Pace of first announcements over all VIPs: each ends an outage. 1,000 IPv4 VIPs (2,000 frames) take 40 ms and less
+/// than 30 Mbit/s.
+pub const FIRST_FRAMES_PER_SECOND: u32 = 40_000;
+/// Pace of all others, which are there for what was lost.
 pub const FRAMES_PER_SECOND: u32 = 5_000;
-/// Frames that may leave back to back after a pause.
-pub const BURST: u32 = 50;
+/// After a pause, what would have left within this time may leave back to back.
+pub const BURST: Duration = Duration::from_millis(10);
 /// Least time between an announcement and the next one that a conflict provokes.
 pub const CONFLICT_GAP: Duration = Duration::from_millis(250);
 /// A conflict begins the whole series anew unless one has done so this recently (the DEFEND_INTERVAL of
 /// RFC 5227 section 2.4): two that defend one address must not drive each other.
 pub const CONFLICT_QUIET: Duration = Duration::from_secs(10);
 
-const FRAME_TIME: Duration = Duration::from_nanos(1_000_000_000 / FRAMES_PER_SECOND as u64);
-const BURST_TIME: Duration = Duration::from_nanos(FRAME_TIME.as_nanos() as u64 * BURST as u64);
 /// An announcement later than this was held up: the rest of its series is put off with it.
 const HELD_UP: Duration = Duration::from_millis(10);
 
@@ -38,20 +43,47 @@ const HELD_UP: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Event {
     /// It became active here, or its neighbours need to be told again: the series begins.
-    Up(IpAddr),
+    Up {
+        /// The address.
+        ip: IpAddr,
+        /// Index of its interface.
+        ifindex: u32,
+        /// How often it is announced.
+        pace: Pace,
+    },
     /// It is no longer active here: not one more announcement.
     Down(IpAddr),
+    /// A router of lower priority may have told its neighbours otherwise.
+    LowerPriority(IpAddr),
     /// Somebody else claims to have it.
     Conflict(IpAddr),
     /// Time passed.
     Tick,
 }
 
+/// What of an announcement leaves now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Part {
+    /// All its frames.
+    Whole,
+    /// One of two ARP frames: there is to be a gap between them.
+    Form(ArpForm),
+}
+
 /// What has to be done.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Effect {
-    /// Announce this address, now: [`frames`] frames.
-    Announce(IpAddr),
+    /// Announce this address, now: [`frames`] frames if whole.
+    Announce(IpAddr, Part),
+}
+
+/// The time that the pace gives to a frame of an announcement of this round.
+fn frame_time(round: usize) -> Duration {
+    let per_second = match round {
+        0 => FIRST_FRAMES_PER_SECOND,
+        _ => FRAMES_PER_SECOND,
+    };
+    Duration::from_secs(1) / per_second
 }
 
 /// Frames that one announcement of an address takes: two ARP forms, or one advertisement.
@@ -59,26 +91,136 @@ pub fn frames(ip: IpAddr) -> u32 {
     if ip.is_ipv4() { 2 } else { 1 }
 }
 
+/// Announcements that follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Run {
+    /// Announcements so far; those of a refresh count up from the end of the series each time.
+    round: usize,
+    /// When the next one is due.
+    due: Mono,
+    /// When the burst began that it belongs to.
+    burst: Mono,
+}
+
+impl Run {
+    fn new(now: Mono) -> Run {
+        Run {
+            round: 0,
+            due: now,
+            burst: now,
+        }
+    }
+
+    /// One was sent; `after` follows, counted from the beginning of the burst, which is this one if it `begins`.
+    fn sent(self, now: Mono, begins: bool, after: Option<(Duration, usize)>) -> Option<Run> {
+        let (gap, round) = after?;
+        let burst = match begins {
+            false => self.burst,
+            true if now.since(self.due) > HELD_UP => now,
+            true => self.due,
+        };
+        Some(Run {
+            round,
+            due: burst + gap,
+            burst,
+        })
+    }
+}
+
+/// Why an address is announced, in order of precedence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Why {
+    /// The second frame of an announcement.
+    Rest,
+    Series,
+    LowerPriority,
+    Conflict,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Entry {
-    /// Announcements of the series so far.
-    round: usize,
-    /// When the next one of the series is due.
-    due: Mono,
+    ifindex: u32,
+    pace: Pace,
+    series: Option<Run>,
+    /// Bursts after an advertisement of lower priority.
+    lower: Option<Run>,
     /// A conflict wants one before that.
     extra: Option<Mono>,
+    /// The second frame of an announcement: when it is due at the earliest, and of which round.
+    rest: Option<(Mono, usize)>,
     last: Option<Mono>,
     /// When a conflict last began the series anew.
     restarted: Option<Mono>,
 }
 
 impl Entry {
-    fn next(&self) -> (Mono, usize) {
-        match self.extra {
-            Some(extra) if extra < self.due => (extra, 0),
-            _ => (self.due, self.round),
+    fn new(now: Mono, ifindex: u32, pace: Pace) -> Entry {
+        Entry {
+            ifindex,
+            pace,
+            series: Some(Run::new(now)),
+            lower: None,
+            extra: None,
+            rest: None,
+            last: None,
+            restarted: None,
         }
     }
+
+    fn next(&self) -> Option<(Mono, usize, Why)> {
+        if let Some((since, round)) = self.rest {
+            return Some((since, round, Why::Rest));
+        }
+        let run = |run: Option<Run>, why| run.map(|run| (run.due, run.round, why));
+        let all = [
+            run(self.series, Why::Series),
+            run(self.lower, Why::LowerPriority),
+            self.extra.map(|at| (at, 0, Why::Conflict)),
+        ];
+        let all = all.into_iter().flatten();
+        all.min_by_key(|(due, _, why)| (*due, *why))
+    }
+
+    fn lane(&self, ip: IpAddr) -> Option<(u32, bool)> {
+        (!self.pace.gap.is_zero()).then_some((self.ifindex, ip.is_ipv4()))
+    }
+
+    /// What leaves of the announcement that is next; what follows from that is noted.
+    fn send(&mut self, now: Mono, ip: IpAddr, round: usize, why: Why) -> Part {
+        if why == Why::Rest {
+            self.rest = None;
+            return Part::Form(ArpForm::Reply);
+        }
+        self.last = Some(now);
+        self.extra = None;
+        let pace = self.pace;
+        if why == Why::LowerPriority {
+            let next = |run: Run| {
+                let bursts = pace.lower?;
+                run.sent(now, bursts.begins(run.round), bursts.after(run.round))
+            };
+            self.lower = self.lower.and_then(next);
+        } else if let Some(run) = self.series.filter(|run| run.due <= now) {
+            self.series = run.sent(now, pace.begins(run.round), pace.after(run.round));
+        }
+        if ip.is_ipv6() || pace.gap.is_zero() {
+            return Part::Whole;
+        }
+        self.rest = Some((now + pace.gap, round));
+        Part::Form(ArpForm::Request)
+    }
+}
+
+/// Round, time since when it is due, address: earlier rounds first, so that every VIP is announced once before any is
+/// announced again.
+type Turn = (usize, Mono, IpAddr);
+
+/// Frames of one kind on one interface that keep a gap between them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+struct Lane {
+    ready: BTreeSet<Turn>,
+    /// When the last one left, and the gap that it keeps.
+    last: Option<(Mono, Duration)>,
 }
 
 /// The schedule of all announcements of this host.
@@ -87,9 +229,10 @@ pub struct Schedule {
     entries: BTreeMap<IpAddr, Entry>,
     /// By time.
     waiting: BTreeSet<(Mono, usize, IpAddr)>,
-    /// Due, and held up by the pace: earlier rounds first, so that every VIP is announced once before
-    /// any is announced again.
-    ready: BTreeSet<(usize, Mono, IpAddr)>,
+    /// Due, and held up by the pace of all.
+    ready: BTreeSet<Turn>,
+    /// Due, and held up by a gap as well: by interface, IPv4 apart.
+    lanes: BTreeMap<(u32, bool), Lane>,
     /// When the frames sent so far would have left at an even pace.
     paced: Mono,
 }
@@ -97,35 +240,58 @@ pub struct Schedule {
 impl Schedule {
     /// Takes an event; what has to be done is added to `effects`.
     pub fn handle(&mut self, now: Mono, event: Event, effects: &mut Vec<Effect>) {
+        self.note(now, event);
+        self.send(now, effects);
+    }
+
+    /// Takes an event of several that happen at once; [`Event::Tick`] comes after them. One by one, the second
+    /// announcement of an address could leave before the first one of another.
+    pub fn note(&mut self, now: Mono, event: Event) {
         match event {
-            Event::Up(ip) => {
+            Event::Up { ip, ifindex, pace } => {
                 self.take_out(ip);
-                self.put_in(
-                    ip,
-                    Entry {
-                        round: 0,
-                        due: now,
-                        extra: None,
-                        last: None,
-                        restarted: None,
-                    },
-                );
+                self.put_in(ip, Entry::new(now, ifindex, pace));
             }
             Event::Down(ip) => drop(self.take_out(ip)),
+            Event::LowerPriority(ip) => self.lower_priority(now, ip),
             Event::Conflict(ip) => self.conflict(now, ip),
             Event::Tick => {}
         }
-        self.send(now, effects);
     }
 
     /// When [`Event::Tick`] is next needed.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let paced = self.ready.first().map(|_| self.paced - BURST_TIME);
+        let paced = self.ready.first().map(|_| self.paced - BURST);
         let waiting = self.waiting.first().map(|(due, _, _)| *due);
-        match (paced, waiting) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let all = [paced, waiting, self.next_gap()];
+        all.into_iter().flatten().min()
+    }
+
+    /// When the next frame is due that only a gap holds up: such gaps may be shorter than a timer's tick.
+    pub fn next_gap(&self) -> Option<Mono> {
+        let lanes = self.lanes.values();
+        let free = lanes.filter_map(|lane| Some(self.free(lane)?.0));
+        free.min().map(|at| at.max(self.paced - BURST))
+    }
+
+    /// When the first turn of a lane may leave.
+    fn free(&self, lane: &Lane) -> Option<(Mono, Turn)> {
+        let turn = *lane.ready.first()?;
+        let gap = self.entries.get(&turn.2)?.pace.gap;
+        let at = lane.last.map(|(at, kept)| at + kept.max(gap));
+        Some((at.unwrap_or(Mono::ZERO), turn))
+    }
+
+    fn lower_priority(&mut self, now: Mono, ip: IpAddr) {
+        let Some(mut entry) = self.take_out(ip) else {
+            return;
+        };
+        match entry.pace.lower {
+            None => entry = Entry::new(now, entry.ifindex, entry.pace),
+            Some(bursts) if bursts.repeat > 0 => entry.lower = Some(Run::new(now)),
+            Some(_) => {}
         }
+        self.put_in(ip, entry);
     }
 
     fn conflict(&mut self, now: Mono, ip: IpAddr) {
@@ -136,10 +302,9 @@ impl Schedule {
         let quiet = entry
             .restarted
             .is_none_or(|at| now.since(at) >= CONFLICT_QUIET);
-        if quiet && entry.round > 0 {
+        if quiet && entry.series.is_none_or(|run| run.round > 0) {
             entry.restarted = Some(now);
-            entry.round = 0;
-            entry.due = now;
+            entry.series = Some(Run::new(now));
             entry.extra = None;
         } else {
             let extra = entry
@@ -151,219 +316,69 @@ impl Schedule {
     }
 
     fn send(&mut self, now: Mono, effects: &mut Vec<Effect>) {
-        while let Some(&(due, round, ip)) = self.waiting.first().filter(|(due, _, _)| *due <= now) {
-            self.waiting.pop_first();
-            self.ready.insert((round, due, ip));
-        }
-        while self.paced <= now + BURST_TIME {
-            let Some(&(_, _, ip)) = self.ready.first() else {
+        self.lanes.retain(|_, lane| {
+            // Another address may keep the longest gap there is.
+            let busy = |(at, _): (Mono, Duration)| at + MAX_GARP_INTERVAL > now;
+            !lane.ready.is_empty() || lane.last.is_some_and(busy)
+        });
+        loop {
+            self.make_ready(now);
+            if self.paced > now + BURST {
+                return;
+            }
+            let free = self.lanes.values().filter_map(|lane| self.free(lane));
+            let free = free.filter(|(at, _)| *at <= now).map(|(_, turn)| turn);
+            let Some((round, _, ip)) = free.chain(self.ready.first().copied()).min() else {
                 return;
             };
             let Some(mut entry) = self.take_out(ip) else {
                 return;
             };
-            self.paced = self.paced.max(now) + FRAME_TIME * frames(ip);
-            effects.push(Effect::Announce(ip));
-            entry.last = Some(now);
-            entry.extra = None;
-            if entry.due <= now {
-                let from = if now.since(entry.due) > HELD_UP {
-                    now
-                } else {
-                    entry.due
-                };
-                let gap = |round: usize| Some(*OFFSETS.get(round + 1)? - *OFFSETS.get(round)?);
-                entry.due = from + gap(entry.round).unwrap_or(REFRESH);
-                entry.round = (entry.round + 1).min(OFFSETS.len());
+            if let Some((_, _, why)) = entry.next() {
+                let part = entry.send(now, ip, round, why);
+                let count = if part == Part::Whole { frames(ip) } else { 1 };
+                self.paced = self.paced.max(now) + frame_time(round) * count;
+                effects.push(Effect::Announce(ip, part));
+            }
+            if let Some(lane) = entry.lane(ip).and_then(|lane| self.lanes.get_mut(&lane)) {
+                lane.last = Some((now, entry.pace.gap));
             }
             self.put_in(ip, entry);
         }
     }
 
+    /// What is due may leave.
+    fn make_ready(&mut self, now: Mono) {
+        while let Some(&(due, round, ip)) = self.waiting.first().filter(|(due, _, _)| *due <= now) {
+            self.waiting.pop_first();
+            let lane = self.entries.get(&ip).and_then(|entry| entry.lane(ip));
+            let ready = match lane {
+                Some(lane) => &mut self.lanes.entry(lane).or_default().ready,
+                None => &mut self.ready,
+            };
+            ready.insert((round, due, ip));
+        }
+    }
+
     fn take_out(&mut self, ip: IpAddr) -> Option<Entry> {
         let entry = self.entries.remove(&ip)?;
-        let (due, round) = entry.next();
-        self.waiting.remove(&(due, round, ip));
-        self.ready.remove(&(round, due, ip));
+        if let Some((due, round, _)) = entry.next() {
+            self.waiting.remove(&(due, round, ip));
+            let lane = entry.lane(ip).and_then(|lane| self.lanes.get_mut(&lane));
+            let ready = lane.map_or(&mut self.ready, |lane| &mut lane.ready);
+            ready.remove(&(round, due, ip));
+        }
         Some(entry)
     }
 
     fn put_in(&mut self, ip: IpAddr, entry: Entry) {
-        let (due, round) = entry.next();
-        self.waiting.insert((due, round, ip));
+        if let Some((due, round, _)) = entry.next() {
+            self.waiting.insert((due, round, ip));
+        }
         self.entries.insert(ip, entry);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    fn vip(n: u32) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n))
-    }
-
-    /// Runs from `from` until `until`, waking exactly when asked: what was announced, and when (ms).
-    fn run(schedule: &mut Schedule, from: Mono, until: Mono) -> Vec<(f64, IpAddr)> {
-        let (mut sent, mut now) = (Vec::new(), from);
-        loop {
-            let mut effects = Vec::new();
-            schedule.handle(now, Event::Tick, &mut effects);
-            sent.extend(
-                effects
-                    .into_iter()
-                    .map(|Effect::Announce(ip)| (now.0 as f64 / 1e6, ip)),
-            );
-            match schedule.next_deadline() {
-                Some(next) if next <= until => {
-                    assert!(next > now, "{next:?} does not lead on from {now:?}");
-                    now = next;
-                }
-                _ => return sent,
-            }
-        }
-    }
-
-    fn up(schedule: &mut Schedule, now: Mono, ip: IpAddr) -> usize {
-        let mut effects = Vec::new();
-        schedule.handle(now, Event::Up(ip), &mut effects);
-        effects.len()
-    }
-
-    const START: Mono = Mono::from_millis(10_000);
-
-    #[test]
-    fn one_vip_is_announced_at_the_offsets_and_then_every_minute() {
-        let mut schedule = Schedule::default();
-        assert_eq!(up(&mut schedule, START, vip(1)), 1, "at once");
-        let sent = run(&mut schedule, START, Mono::from_millis(140_000));
-        let at: Vec<_> = sent.iter().map(|(at, _)| at - 10_000.0).collect();
-        assert_eq!(
-            at,
-            [
-                50.0, 150.0, 350.0, 750.0, 1500.0, 3000.0, 6000.0, 66_000.0, 126_000.0
-            ]
-        );
-    }
-
-    #[test]
-    fn the_first_round_of_200_vips_is_over_in_100_ms_and_comes_first() {
-        let mut schedule = Schedule::default();
-        let mut effects = Vec::new();
-        for n in 0..200 {
-            schedule.handle(START, Event::Up(vip(n)), &mut effects);
-        }
-        assert_eq!(
-            effects.len(),
-            26,
-            "the burst of 50 frames, and one that was begun"
-        );
-        let sent = run(&mut schedule, START, Mono::from_millis(16_500));
-        let mut order: Vec<_> = effects
-            .iter()
-            .map(|Effect::Announce(ip)| (10_000.0, *ip))
-            .collect();
-        order.extend(sent);
-        let first: BTreeSet<_> = order[..200].iter().map(|(_, ip)| *ip).collect();
-        assert_eq!(first.len(), 200, "each once before any twice");
-        assert!(order[199].0 - 10_000.0 <= 100.0, "{}", order[199].0);
-        assert_eq!(order.len(), 200 * OFFSETS.len(), "nobody is forgotten");
-    }
-
-    #[test]
-    fn the_pace_is_kept_over_any_second() {
-        let mut schedule = Schedule::default();
-        let mut effects = Vec::new();
-        for n in 0..10_000 {
-            schedule.handle(START, Event::Up(vip(n)), &mut effects);
-        }
-        let sent = run(&mut schedule, START, Mono::from_millis(20_000));
-        let first: BTreeSet<_> = sent[..9_974].iter().map(|(_, ip)| *ip).collect();
-        assert_eq!(first.len(), 9_974, "each once before any twice");
-        for second in 0..9 {
-            let from = 10_000.0 + f64::from(second) * 1000.0;
-            let frames: u32 = sent
-                .iter()
-                .filter(|(at, _)| (from..from + 1000.0).contains(at))
-                .map(|(_, ip)| frames(*ip))
-                .sum();
-            assert!(
-                frames <= FRAMES_PER_SECOND + BURST,
-                "{frames} frames from {from} ms"
-            );
-            assert!(
-                frames >= FRAMES_PER_SECOND - 2,
-                "{frames} frames from {from} ms"
-            );
-        }
-    }
-
-    #[test]
-    fn a_vip_that_goes_down_is_not_announced_again() {
-        let mut schedule = Schedule::default();
-        let mut effects = Vec::new();
-        for n in 0..100 {
-            schedule.handle(START, Event::Up(vip(n)), &mut effects);
-        }
-        let now = START + Duration::from_millis(5);
-        for n in (0..100).filter(|n| n % 2 == 0) {
-            let mut late = Vec::new();
-            schedule.handle(now, Event::Down(vip(n)), &mut late);
-            assert!(!late.contains(&Effect::Announce(vip(n))));
-            effects.extend(late);
-        }
-        let sent = run(&mut schedule, now, Mono::from_millis(100_000));
-        let even = |ip: &IpAddr| matches!(ip, IpAddr::V4(v4) if v4.to_bits() % 2 == 0);
-        assert!(!sent.iter().any(|(_, ip)| even(ip)));
-        let mut rest = schedule.clone();
-        for n in 0..100 {
-            rest.handle(now, Event::Down(vip(n)), &mut Vec::new());
-        }
-        assert_eq!(rest.next_deadline(), None);
-        assert!(rest.entries.is_empty() && rest.waiting.is_empty() && rest.ready.is_empty());
-    }
-
-    #[test]
-    fn a_conflict_begins_anew_but_two_defenders_do_not_drive_each_other() {
-        let mut schedule = Schedule::default();
-        up(&mut schedule, START, vip(1));
-        let calm = Mono::from_millis(30_000);
-        run(&mut schedule, START, calm);
-        // Somebody contradicts, and contradicts each of our announcements at once, for 25 s.
-        let (mut sent, mut now) = (Vec::new(), calm);
-        let mut event = Event::Conflict(vip(1));
-        while now < Mono::from_millis(55_000) {
-            let mut effects = Vec::new();
-            schedule.handle(now, event, &mut effects);
-            sent.extend(effects.iter().map(|_| now.since(calm).as_millis()));
-            (event, now) = match effects.is_empty() {
-                true => (
-                    Event::Tick,
-                    schedule.next_deadline().expect("a next announcement"),
-                ),
-                false => (Event::Conflict(vip(1)), now + Duration::from_micros(100)),
-            };
-        }
-        // Each of the first is answered by a contradiction, which is heeded at most every 250 ms.
-        assert_eq!(sent[..5], [0, 50, 150, 350, 600], "the series: {sent:?}");
-        let series = 3 * OFFSETS.len();
-        let provoked = 25_000 / CONFLICT_GAP.as_millis() as usize;
-        assert!(sent.len() > provoked / 2, "it is defended: {sent:?}");
-        assert!(
-            sent.len() <= series + provoked,
-            "{} announcements in 25 s",
-            sent.len()
-        );
-        // A conflict about somebody else's address is none.
-        let before = schedule.entries.clone();
-        let mut effects = Vec::new();
-        schedule.handle(
-            Mono::from_millis(54_000),
-            Event::Conflict(vip(2)),
-            &mut effects,
-        );
-        assert_eq!((schedule.entries, effects), (before, vec![]));
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

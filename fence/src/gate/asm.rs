@@ -168,6 +168,13 @@ impl Asm {
         self.push(0, Reg::R0, 0, 0, 0);
     }
 
+    /// `dst = value`, all 64 bits of it.
+    pub(super) fn load_double(&mut self, dst: Reg, value: u64) {
+        let [low, high] = [value as u32, (value >> 32) as u32].map(u32::cast_signed);
+        self.push(LD_IMM_DOUBLE, dst, 0, 0, low);
+        self.push(0, Reg::R0, 0, 0, high);
+    }
+
     /// Calls a kernel helper by its number.
     pub(super) fn call(&mut self, helper: i32) {
         self.push(CALL, Reg::R0, 0, 0, helper);
@@ -247,6 +254,7 @@ mod tests {
         a.store_imm(Size::Double, Reg::Fp, -16, 0);
         a.atomic_add(Reg::R0, Reg::R1);
         a.load_map(Reg::R1, 5);
+        a.load_double(Reg::R9, 0x0123_4567_89ab_cdef);
         a.call(125);
         a.jump_imm(If::Eq, Reg::R0, 0, end);
         a.jump_imm(If::Ne, Reg::R9, 8, end);
@@ -276,6 +284,8 @@ mod tests {
             [0xdb, 0x10, 0, 0, 0, 0, 0, 0],
             [0x18, 0x11, 0, 0, 5, 0, 0, 0],
             [0, 0, 0, 0, 0, 0, 0, 0],
+            [0x18, 0x09, 0, 0, 0xef, 0xcd, 0xab, 0x89],
+            [0, 0, 0, 0, 0x67, 0x45, 0x23, 0x01],
             [0x85, 0x00, 0, 0, 125, 0, 0, 0],
             [0x15, 0x00, 3, 0, 0, 0, 0, 0],
             [0x55, 0x09, 2, 0, 8, 0, 0, 0],

@@ -1,4 +1,4 @@
-//! The deadlines of the lease slots: what a renewal writes.
+//! The deadlines of the lease slots: what a renewal moves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,9 +8,8 @@ use buoy_core::Mono;
 use super::table::Table;
 use super::{GateError, SLOTS, SlotId, check_slot};
 
-/// The slots' deadlines, shared with the kernel. Cheap to clone; storing is one aligned 8-byte atomic
-/// store into memory that the gate's program reads: no system call, no lock, no allocation. (Where
-/// the kernel's table cannot be mapped it is one bpf(2) call of about 3 us.)
+/// The slots' deadlines. Cheap to clone and to read from any thread; only the gate moves them
+/// ([`Gate::advance`](super::Gate::advance)).
 #[derive(Clone)]
 pub struct Deadlines {
     table: Arc<Table>,
@@ -22,13 +21,14 @@ impl Deadlines {
         Deadlines { table }
     }
 
-    /// From now on packets of addresses in `slot` pass while CLOCK_BOOTTIME is before `at`.
-    /// [`Mono::ZERO`] shuts the slot.
+    /// Stores a deadline. With the table of the eBPF gate this is one aligned 8-byte atomic store into
+    /// memory that the program reads: no system call, no lock, no allocation. (Where that table cannot be
+    /// mapped it is one bpf(2) call of about 3 us.)
     ///
     /// # Errors
     /// [`GateError::NoSuchSlot`] for slot 0 and slots past the end; the kernel's refusal where a call
     /// is needed. The old deadline then stands.
-    pub fn store(&self, slot: SlotId, at: Mono) -> Result<(), GateError> {
+    pub(super) fn store(&self, slot: SlotId, at: Mono) -> Result<(), GateError> {
         check_slot(slot)?;
         self.table
             .store(slot, at.0)

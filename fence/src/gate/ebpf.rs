@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buoy_core::Mono;
 use tracing::{info, warn};
 
 use super::books::{Books, Entry};
@@ -17,6 +18,7 @@ use super::{
     check_slot,
 };
 use crate::clock::check_time_namespace;
+use crate::fault_point;
 
 /// Most addresses that a gate fences unless told otherwise; its tables take about 2 MiB of the kernel's memory.
 pub const MAX_ADDRESSES: u32 = 16_384;
@@ -84,15 +86,23 @@ impl EbpfGate {
     /// When the kernel refuses the trial.
     pub fn judge(&self, direction: Direction, frame: &[u8]) -> Result<Verdict, GateError> {
         let (verdict, _) = self.try_frame(direction, frame, 1)?;
-        match verdict.cast_signed() {
-            TC_ACT_UNSPEC => Ok(Verdict::Pass),
-            TC_ACT_SHOT => Ok(Verdict::Drop),
-            other => Err(GateError::SelfTest {
-                case: format!("a frame of {} bytes on {}", frame.len(), direction.name()),
-                expected: "pass or drop".to_string(),
-                got: format!("verdict {other}"),
-            }),
-        }
+        named(verdict, direction, frame)
+    }
+
+    /// What the program says to a frame when it is `now`, whatever the clock says: the same program on the
+    /// same tables with the reading of the clock replaced, loaded for this trial. Counts as a packet.
+    ///
+    /// # Errors
+    /// As [`EbpfGate::judge`]; the kernel's refusal of the program.
+    pub fn judge_at(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+        now: Mono,
+    ) -> Result<Verdict, GateError> {
+        let ran = self.kernel.still(direction, now)?.test_run(frame, 1);
+        let (verdict, _) = ran.map_err(|e| tried(direction, e))?;
+        named(verdict, direction, frame)
     }
 
     /// Mean time that the program takes for a frame, over `repeat` runs.
@@ -116,12 +126,18 @@ impl EbpfGate {
         repeat: u32,
     ) -> Result<(u32, u32), GateError> {
         let run = self.kernel.program(direction).test_run(frame, repeat);
-        run.map_err(|e| {
-            GateError::kernel(
-                format!("try its {} program on a frame", direction.name()),
-                e,
-            )
-        })
+        run.map_err(|e| tried(direction, e))
+    }
+
+    /// Stores the deadline of one slot: one 8-byte store, whatever the number of addresses.
+    ///
+    /// # Errors
+    /// As [`Gate::advance`].
+    pub fn store(&self, slot: SlotId, at: Mono) -> Result<(), GateError> {
+        fault_point!("ebpf.store");
+        let stored = self.kernel.deadlines.store(slot, at);
+        fault_point!("ebpf.stored");
+        stored
     }
 
     pub(super) fn manages_nothing(&self) -> bool {
@@ -230,6 +246,23 @@ impl EbpfGate {
     }
 }
 
+fn tried(direction: Direction, e: std::io::Error) -> GateError {
+    let action = format!("try its {} program on a frame", direction.name());
+    GateError::kernel(action, e)
+}
+
+fn named(verdict: u32, direction: Direction, frame: &[u8]) -> Result<Verdict, GateError> {
+    match verdict.cast_signed() {
+        TC_ACT_UNSPEC => Ok(Verdict::Pass),
+        TC_ACT_SHOT => Ok(Verdict::Drop),
+        other => Err(GateError::SelfTest {
+            case: format!("a frame of {} bytes on {}", frame.len(), direction.name()),
+            expected: "pass or drop".to_string(),
+            got: format!("verdict {other}"),
+        }),
+    }
+}
+
 impl Gate for EbpfGate {
     fn kind(&self) -> GateKind {
         GateKind::Ebpf
@@ -237,6 +270,17 @@ impl Gate for EbpfGate {
 
     fn deadlines(&self) -> Deadlines {
         self.kernel.deadlines.clone()
+    }
+
+    /// The program reads the clock itself: there is nothing to begin beforehand.
+    fn arm(&mut self, _until: Mono) -> Result<(), GateError> {
+        Ok(())
+    }
+
+    fn advance(&mut self, deadlines: &[(SlotId, Mono)]) -> Result<(), GateError> {
+        deadlines
+            .iter()
+            .try_for_each(|(slot, at)| self.store(*slot, *at))
     }
 
     fn self_test(&mut self) -> Result<(), GateError> {
@@ -344,6 +388,11 @@ impl Gate for EbpfGate {
         addresses
             .into_iter()
             .try_for_each(|address| self.forget(address))
+    }
+
+    fn remove(&mut self) -> Result<(), GateError> {
+        self.clear_all()?;
+        self.filters.remove_all()
     }
 
     fn dropped(&self) -> Result<Drops, GateError> {

@@ -28,7 +28,11 @@ pub struct Leftover {
 /// # Errors
 /// When the filters cannot be listed; an interface that is gone has none.
 pub fn leftovers(ifindex: u32) -> Result<Vec<Leftover>, GateError> {
-    let mut tc = Tc::new()?;
+    leftovers_by(&mut Tc::new()?, ifindex)
+}
+
+/// [`leftovers`] in the network namespace of `tc`.
+pub(super) fn leftovers_by(tc: &mut Tc, ifindex: u32) -> Result<Vec<Leftover>, GateError> {
     let mut found = Vec::new();
     for direction in Direction::BOTH {
         for filter in tc
@@ -58,7 +62,11 @@ pub fn leftovers(ifindex: u32) -> Result<Vec<Leftover>, GateError> {
 /// # Errors
 /// When the kernel refuses.
 pub fn remove(ifindex: u32) -> Result<bool, GateError> {
-    let mut tc = Tc::new()?;
+    remove_by(&mut Tc::new()?, ifindex)
+}
+
+/// [`remove`] in the network namespace of `tc`.
+pub(super) fn remove_by(tc: &mut Tc, ifindex: u32) -> Result<bool, GateError> {
     let mut any = false;
     for direction in Direction::BOTH {
         any |= tc.delete(ifindex, direction)?;

@@ -3,9 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use buoy_core::Mono;
+
 use super::asm::AsmError;
 use super::bpf::{Map, MapKind, Program};
-use super::program::{self, DROP_LEASE_OVER, DROP_NOT_OURS, DROP_REASONS, Direction, Tables};
+use super::program::{
+    self, Clock, DROP_LEASE_OVER, DROP_NOT_OURS, DROP_REASONS, Direction, Tables,
+};
 use super::table::Table;
 use super::{Deadlines, Drops, GateError, SLOTS};
 
@@ -42,6 +46,8 @@ pub(super) struct Loaded {
     /// Address to index. An address's index never changes while it is managed: replacing an element of
     /// a hash would, for a moment, hide it from a lookup that is underway, and a packet would pass.
     pub(super) addresses: Map,
+    /// Index to slot, slot to deadline, and counters, as the programs know them.
+    arrays: [Arc<Map>; 3],
     /// Index to slot.
     pub(super) slots: Table,
     pub(super) deadlines: Deadlines,
@@ -64,22 +70,20 @@ impl Loaded {
             Map::create(name, kind, 4, word, len).map(Arc::new)
         };
         let addresses = Map::create(ADDRESSES, MapKind::Hash, KEY as u32, INDEX as u32, capacity)?;
-        let slots = array(SLOT_OF, capacity)?;
-        let deadlines = array(DEADLINES, SLOTS)?;
-        let drops = array(DROPS, capacity.saturating_mul(DROP_REASONS))?;
-        let tables = Tables {
-            addresses: &addresses,
-            slots: &slots,
-            deadlines: &deadlines,
-            drops: &drops,
-        };
+        let arrays = [
+            array(SLOT_OF, capacity)?,
+            array(DEADLINES, SLOTS)?,
+            array(DROPS, capacity.saturating_mul(DROP_REASONS))?,
+        ];
         let load = |direction| {
-            let code = program::assemble(direction, &tables).map_err(misassembled)?;
-            Program::load(program::name(direction), &code)
+            let name = program::name(direction);
+            load(name, direction, &addresses, &arrays, Clock::Boot)
         };
         let (ingress, egress) = (load(Direction::Ingress)?, load(Direction::Egress)?);
-        let mut map_ids = vec![addresses.id(), slots.id(), deadlines.id(), drops.id()];
+        let mut map_ids: Vec<u32> = arrays.iter().map(|map| map.id()).collect();
+        map_ids.push(addresses.id());
         map_ids.sort_unstable();
+        let [slots, deadlines, drops] = arrays.clone();
         let table = |map: Arc<Map>| {
             let action = format!("map its table {} into memory", map.name());
             Table::of_map(map, mapped).map_err(|e| GateError::kernel(action, e))
@@ -89,6 +93,7 @@ impl Loaded {
             deadlines: Deadlines::new(Arc::new(table(deadlines)?)),
             drops: table(drops)?,
             addresses,
+            arrays,
             ingress,
             egress,
             map_ids,
@@ -100,6 +105,18 @@ impl Loaded {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
         }
+    }
+
+    /// The program for one direction on these very tables, for which it is always `now`.
+    pub(super) fn still(&self, direction: Direction, now: Mono) -> Result<Program, GateError> {
+        let clock = Clock::Still(now);
+        load(
+            "buoy_still",
+            direction,
+            &self.addresses,
+            &self.arrays,
+            clock,
+        )
     }
 
     /// Whether the programs stand on the tables that we write.
@@ -134,6 +151,23 @@ impl Loaded {
             .try_for_each(|reason| self.drops.store(drop_cell(index, reason), 0))
             .map_err(|e| GateError::kernel("clear its counters", e))
     }
+}
+
+fn load(
+    name: &str,
+    direction: Direction,
+    addresses: &Map,
+    [slots, deadlines, drops]: &[Arc<Map>; 3],
+    clock: Clock,
+) -> Result<Program, GateError> {
+    let tables = Tables {
+        addresses,
+        slots,
+        deadlines,
+        drops,
+    };
+    let code = program::assemble(direction, &tables, clock).map_err(misassembled)?;
+    Program::load(name, &code)
 }
 
 /// A fault in the program as written, which the tests would show.

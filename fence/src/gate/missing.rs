@@ -7,7 +7,7 @@ use crate::process::{
     CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, effective_capabilities, holds, release,
 };
 
-const OPT_OUT: &str = "or set `fence = \"userspace-only\"` to run without a packet gate";
+pub(super) const OPT_OUT: &str = "or set `fence = \"userspace-only\"` to run without a packet gate";
 
 /// Turns a refusal of bpf(2) into words for the person who has to change something.
 pub(super) fn explain(action: String, error: io::Error) -> GateError {

@@ -3,7 +3,7 @@
 //! A *managed* address is fenced. It rests on a lease slot: slot 0 means "not ours", any other slot
 //! has an absolute deadline on CLOCK_BOOTTIME. A packet whose VIP side is a managed address passes only
 //! if the address's slot is not 0 and `now < deadline(slot)` at that very packet. Many addresses share
-//! a slot, so a renewal is one [`Deadlines::store`] whatever their number. The kernel enforces this
+//! a slot, so a renewal is one [`Gate::advance`] whatever their number. The kernel enforces this
 //! with the process stopped or dead.
 
 use std::fmt;
@@ -22,8 +22,10 @@ mod leftovers;
 mod loaded;
 mod missing;
 mod netlink;
+mod nft;
 mod program;
 mod selftest;
+mod supersede;
 mod table;
 #[cfg(test)]
 mod tamper_tests;
@@ -34,7 +36,9 @@ pub use deadlines::Deadlines;
 pub use ebpf::{EbpfGate, EbpfOptions, MAX_ADDRESSES, Verdict};
 pub use error::GateError;
 pub use leftovers::{Leftover, leftovers, remove};
+pub use nft::{NftGate, NftLeftover, TableNotices, nft_leftover, remove_nft};
 pub use program::{Direction, MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS};
+pub use supersede::{carriers, supersede};
 pub use userspace::UserspaceGate;
 
 /// Index of a lease slot, 1 to [`SLOTS`]` - 1`; 0 is the slot of addresses that are not ours.
@@ -51,6 +55,8 @@ pub const SLOT_SHUT: SlotId = 0;
 pub enum GateKind {
     /// eBPF on clsact: the kernel drops packets from the deadline on, whatever the process does.
     Ebpf,
+    /// nftables: as the above, by the kernel's timer ticks.
+    Nft,
     /// No packet gate (`fence = "userspace-only"`): a stopped process goes on answering until its
     /// addresses' lifetimes end.
     UserspaceOnly,
@@ -60,6 +66,7 @@ impl fmt::Display for GateKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             GateKind::Ebpf => "ebpf",
+            GateKind::Nft => "nft",
             GateKind::UserspaceOnly => "userspace-only",
         })
     }
@@ -119,18 +126,36 @@ pub struct Preceding {
     pub name: Option<String>,
 }
 
-/// A packet gate. One thread owns it; deadlines are stored through [`Deadlines`], by the same thread.
+/// A packet gate, owned by one thread.
 ///
 /// Order: [`manage`](Gate::manage) every address of the cluster, [`self_test`](Gate::self_test) before
 /// that, then [`attach`](Gate::attach), [`verify`](Gate::verify), and only then add addresses to interfaces.
+/// To renew: [`arm`](Gate::arm), send, and on the answers [`advance`](Gate::advance). There is no way to
+/// hand in a length after an answer: a process that is frozen in between would open the gate anew.
 ///
 /// An error never leaves an address more open than it was.
 pub trait Gate: Send {
     /// Which fence this is.
     fn kind(&self) -> GateKind;
 
-    /// The deadlines of the slots, for the renewal path.
+    /// The deadlines of the slots, to be read from any thread.
     fn deadlines(&self) -> Deadlines;
+
+    /// A renewal is about to leave whose answers permit until `until` at the latest (the send time plus
+    /// the lease). Must be called, and have returned, before the renewal is sent: a gate that cannot
+    /// compare a deadline with a clock lets the kernel begin to count here. Opens nothing.
+    ///
+    /// # Errors
+    /// The kernel's refusal; deadlines that rest on this renewal are then taken from an earlier one.
+    fn arm(&mut self, until: Mono) -> Result<(), GateError>;
+
+    /// From now on packets of addresses in these slots pass while CLOCK_BOOTTIME is before the deadline
+    /// given, or before an earlier one if no renewal with that `until` was armed; all at once.
+    /// [`Mono::ZERO`] shuts a slot. The work does not depend on the number of addresses.
+    ///
+    /// # Errors
+    /// [`GateError::NoSuchSlot`]; the kernel's refusal. Slots that were not moved keep their old deadline.
+    fn advance(&mut self, deadlines: &[(SlotId, Mono)]) -> Result<(), GateError>;
 
     /// Tries the gate on crafted packets, before any address is managed: shut drops, expired drops,
     /// open passes, other addresses pass; and the program's clock is ours.
@@ -225,11 +250,18 @@ pub trait Gate: Send {
     /// The kernel's refusal.
     fn shut_all(&mut self) -> Result<(), GateError>;
 
-    /// [`shut_all`](Gate::shut_all), then forgets every address: for a clean stop, after the addresses.
+    /// [`shut_all`](Gate::shut_all), then forgets every address.
     ///
     /// # Errors
     /// The kernel's refusal; what is still managed is shut.
     fn clear_all(&mut self) -> Result<(), GateError>;
+
+    /// [`clear_all`](Gate::clear_all), then takes the gate off every interface: for a clean stop, when the addresses are gone
+    /// from every interface.
+    ///
+    /// # Errors
+    /// The kernel's refusal; what is still there fences nothing, or what it fenced, shut.
+    fn remove(&mut self) -> Result<(), GateError>;
 
     /// Packets dropped since the gate was made, forgotten addresses included.
     ///
@@ -274,6 +306,15 @@ pub trait Sentry: Send {
     /// [`GateError::NotAttached`] if the gate was never attached there or has been detached; as
     /// [`Gate::attach`].
     fn repair(&mut self, ifindex: u32) -> Result<(), GateError>;
+
+    /// Tells at once when others change the gate; `None` where nobody else can, or [`crate::watch`] tells of it. To be
+    /// called in a tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    fn notices(&self) -> Result<Option<TableNotices>, GateError> {
+        Ok(None)
+    }
 }
 
 /// Refuses slot 0 and slots past the end.

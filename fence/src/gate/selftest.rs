@@ -62,14 +62,13 @@ struct Trial {
 
 fn trials(gate: &mut EbpfGate) -> Result<(), GateError> {
     let vips = [IpAddr::V4(VIP4), IpAddr::V6(VIP6)];
-    let deadlines = gate.deadlines();
     expect(gate, "address not managed", Verdict::Pass)?;
     vips.iter().try_for_each(|vip| gate.manage(*vip))?;
-    deadlines.store(SLOT, boottime() + AHEAD)?;
+    gate.store(SLOT, boottime() + AHEAD)?;
     expect(gate, "address not ours", Verdict::Drop)?;
     vips.iter().try_for_each(|vip| gate.open(*vip, SLOT))?;
     expect(gate, "lease lasts", Verdict::Pass)?;
-    deadlines.store(SLOT, boottime())?;
+    gate.store(SLOT, boottime())?;
     expect(gate, "lease over", Verdict::Drop)?;
     let seen = gate.dropped()?;
     let each = vip_packets().len() as u64;
@@ -81,7 +80,7 @@ fn trials(gate: &mut EbpfGate) -> Result<(), GateError> {
         });
     }
     vips.iter().try_for_each(|vip| gate.shut(*vip))?;
-    deadlines.store(SLOT, boottime() + AHEAD)?;
+    gate.store(SLOT, boottime() + AHEAD)?;
     expect(gate, "address given up", Verdict::Drop)
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use buoy_core::Mono;
+
 use super::table::Table;
 use super::{
     Deadlines, Drops, Fenced, Gate, GateError, GateKind, Preceding, SLOT_SHUT, SLOTS, Sentry,
@@ -72,6 +74,16 @@ impl Gate for UserspaceGate {
 
     fn deadlines(&self) -> Deadlines {
         self.deadlines.clone()
+    }
+
+    fn arm(&mut self, _until: Mono) -> Result<(), GateError> {
+        Ok(())
+    }
+
+    fn advance(&mut self, deadlines: &[(SlotId, Mono)]) -> Result<(), GateError> {
+        deadlines
+            .iter()
+            .try_for_each(|(slot, at)| self.deadlines.store(*slot, *at))
     }
 
     fn self_test(&mut self) -> Result<(), GateError> {
@@ -144,6 +156,10 @@ impl Gate for UserspaceGate {
         Ok(())
     }
 
+    fn remove(&mut self) -> Result<(), GateError> {
+        self.clear_all()
+    }
+
     fn dropped(&self) -> Result<Drops, GateError> {
         Ok(Drops::default())
     }
@@ -163,7 +179,6 @@ impl Gate for UserspaceGate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_core::Mono;
 
     #[test]
     fn keeps_the_books_and_says_that_it_is_no_fence() {
@@ -183,7 +198,7 @@ mod tests {
             gate.open(vip, SLOTS),
             Err(GateError::NoSuchSlot { slot: SLOTS })
         ));
-        gate.deadlines().store(3, Mono(77)).expect("store");
+        gate.advance(&[(3, Mono(77))]).expect("store");
         gate.open(vip, 3).expect("open");
         gate.manage(vip).expect("manage again");
         let row = gate.list().expect("list")[0];

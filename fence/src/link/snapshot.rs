@@ -98,17 +98,27 @@ impl Snapshot {
         Ok(())
     }
 
+    /// The interface of that name, whatever its state.
+    ///
+    /// # Errors
+    /// [`LinkFault::Missing`].
+    pub fn present(&self, interface: &str) -> Result<&Link, LinkFault> {
+        self.link(interface).ok_or_else(|| {
+            let names: Vec<_> = self.links.values().map(|link| link.name.as_str()).collect();
+            LinkFault::Missing {
+                interface: interface.to_owned(),
+                present: names.join(", "),
+            }
+        })
+    }
+
     /// Whether any VIP may live on `interface` now.
     ///
     /// # Errors
     /// [`LinkFault`], never `OutsidePrefixes`.
     pub fn check_link(&self, interface: &str) -> Result<&Link, LinkFault> {
+        let link = self.present(interface)?;
         let interface = interface.to_owned();
-        let Some(link) = self.link(&interface) else {
-            let names: Vec<_> = self.links.values().map(|link| link.name.as_str()).collect();
-            let present = names.join(", ");
-            return Err(LinkFault::Missing { interface, present });
-        };
         if !link.up {
             return Err(LinkFault::Down { interface });
         }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 pub(crate) use links::LinkTable;
-pub(crate) use notices::{Notice, Notices};
+pub(crate) use notices::{Notice, Notices, leave_out};
 
 /// Events that wait for the server at most; more of them are dropped and become one [`KernelEvent::Overrun`].
 pub const EVENT_QUEUE: usize = 1024;

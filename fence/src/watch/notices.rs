@@ -111,7 +111,7 @@ impl Notices {
 }
 
 /// Has the kernel drop messages whose header names `port` as their cause.
-fn leave_out(socket: &Socket, port: u32) -> io::Result<()> {
+pub(crate) fn leave_out(socket: &Socket, port: u32) -> io::Result<()> {
     let step = |code: u32, k, jt, jf| libc::sock_filter {
         code: code as u16,
         jt,

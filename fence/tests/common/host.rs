@@ -4,6 +4,7 @@
     reason = "every test file compiles its own copy and uses a part of it"
 )]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,6 +75,21 @@ pub fn vip(text: &str) -> AddressSpec {
         label: None,
         scope: Scope::Global,
     }
+}
+
+/// Adds addresses as [`vip`] describes them; each must be taken.
+pub async fn add(addresses: &Addresses, all: &[&str]) {
+    let results = addresses
+        .add(all.iter().map(|text| vip(text)).collect())
+        .await;
+    results
+        .into_iter()
+        .for_each(|result| result.expect("it is added"));
+}
+
+/// These are the addresses of the cluster's VIPs.
+pub fn manage(addresses: &Addresses, all: &[&str]) {
+    addresses.set_managed(all.iter().map(|text| ip(text)).collect::<BTreeSet<_>>());
 }
 
 /// Where and how an address is.

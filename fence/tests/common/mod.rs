@@ -133,6 +133,30 @@ pub fn skip(missing: &str) -> bool {
     true
 }
 
+/// True on an emulated processor (scripts/test-kernels.sh), which keeps no promise of speed.
+pub fn is_emulated() -> bool {
+    std::env::var_os("BUOY_EMULATED").is_some()
+}
+
+/// Says that this kernel lacks what a part of a test is about, which is a failure of the test on any kernel since the
+/// version that has it.
+///
+/// # Panics
+/// On such a kernel.
+pub fn lacks(feature: &str, since: (u32, u32)) {
+    let release = buoy_fence::process::release();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|n| n.parse::<u32>().ok());
+    let version = number().zip(number());
+    let version = version.unwrap_or_else(|| panic!("the kernel's release is {release:?}"));
+    let (major, minor) = since;
+    assert!(
+        version < since,
+        "Linux {release} should have {feature}, as Linux {major}.{minor} does"
+    );
+    println!("SKIP: Linux {release} has no {feature}, which takes {major}.{minor}");
+}
+
 /// True if namespaces cannot be made here.
 pub fn skip_without_root() -> bool {
     // SAFETY: plain call.

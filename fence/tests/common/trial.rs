@@ -32,7 +32,7 @@ pub fn shut_gate() -> EbpfGate {
 }
 
 pub fn open(gate: &mut EbpfGate, at: Mono) {
-    gate.deadlines().store(1, at).expect("store");
+    gate.store(1, at).expect("store");
     gate.open(ip(VIP4), 1).expect("open");
     gate.open(ip(VIP6), 1).expect("open");
 }
@@ -59,6 +59,18 @@ pub fn fenced(name: &str, direction: Direction, frame: &[u8]) {
         Verdict::Pass,
         "{name}: lease lasts"
     );
+    // The last nanosecond of a lease, its deadline, and the first one after it.
+    let deadline = Mono(0x1234_5678_9abc_def0);
+    open(&mut gate, deadline);
+    for (now, expected) in [
+        (deadline.0 - 1, Verdict::Pass),
+        (deadline.0, Verdict::Drop),
+        (deadline.0 + 1, Verdict::Drop),
+    ] {
+        let verdict = gate.judge_at(direction, frame, Mono(now)).expect("judge");
+        let from = now.wrapping_sub(deadline.0).cast_signed();
+        assert_eq!(verdict, expected, "{name}: {from} ns after the deadline");
+    }
     open(&mut gate, Mono::ZERO);
     assert_eq!(
         gate.judge(direction, frame).expect("judge"),

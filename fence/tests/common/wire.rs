@@ -4,13 +4,17 @@
     reason = "every test file compiles its own copy and uses a part of it"
 )]
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use buoy_core::Mono;
+use buoy_fence::clock::boottime;
 use buoy_fence::gate::{EbpfGate, EbpfOptions};
 
 use crate::common::NetNs;
@@ -21,6 +25,13 @@ pub const VIP6: &str = "fd77::100";
 pub const PORT: u16 = 7007;
 /// How long a question waits for an answer that should come.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Between two questions of a stream.
+pub const BETWEEN: Duration = Duration::from_micros(100);
+/// How long, and how often at least, a stream goes on after the time from which nothing may be answered.
+const BEYOND: Duration = Duration::from_millis(30);
+const ASKED_BEYOND: u32 = 50;
+/// The longest that an answer takes on its way, by far.
+const UNDERWAY: Duration = Duration::from_millis(50);
 
 /// `owner` has both VIPs on `own`, `client` is at the other end of the cable on `cli`.
 pub struct Wire {
@@ -69,6 +80,13 @@ impl Wire {
             self.client.ip(&format!(
                 "neigh replace {vip} lladdr {mac} dev cli nud permanent"
             ));
+        }
+    }
+
+    /// The opposite: the next question begins with ARP or ND again.
+    pub fn unpin_neighbours(&self) {
+        for vip in [VIP4, VIP6] {
+            self.client.ip(&format!("neigh del {vip} dev cli"));
         }
     }
 
@@ -168,6 +186,44 @@ impl Asker {
             }
             Err(e) => panic!("recv: {e}"),
         }
+    }
+
+    /// The next answer, if one is there already.
+    pub fn answer_so_far(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        // SAFETY: the buffer is valid for the length given.
+        let got = unsafe {
+            libc::recv(
+                self.socket.as_raw_fd(),
+                bytes.as_mut_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
+        (got == bytes.len() as isize).then(|| u64::from_be_bytes(bytes))
+    }
+
+    /// Asks without a pause until well beyond `end`; returns when the last question that was answered was asked, if
+    /// one was.
+    pub fn last_answered(&self, end: Mono) -> Option<Mono> {
+        let mut sent = BTreeMap::new();
+        let mut last = None;
+        let (mut number, mut beyond) = (boottime().0, 0);
+        while beyond < ASKED_BEYOND || boottime() < end + BEYOND {
+            number += 1;
+            let now = boottime();
+            sent.insert(number, now);
+            self.send(number);
+            beyond += u32::from(now >= end);
+            std::thread::sleep(BETWEEN);
+            while let Some(answered) = self.answer_so_far() {
+                last = sent.get(&answered).copied().max(last);
+            }
+        }
+        while let Some(answered) = self.answer(UNDERWAY) {
+            last = sent.get(&answered).copied().max(last);
+        }
+        last
     }
 
     /// Whether this question is answered. Asks again at intervals: ARP and ND take a moment.

@@ -13,7 +13,7 @@ use super::FASTEST_PPM;
 use super::bugs::true_epoch;
 use super::clock::True;
 use super::config::Invariant;
-use super::node::{Node, Process};
+use super::node::{Node, Resting};
 
 /// What went wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,16 +107,17 @@ impl Checker {
     pub fn gate_written(&mut self, nodes: &[Node], n: usize, now: True) {
         let here = &nodes[n];
         let local = here.read(now);
-        for (address, slot, deadline, epoch) in here.gate.mapped() {
-            if slot == 0 || local >= deadline {
+        for resting in here.resting() {
+            let Resting { address, end, .. } = resting;
+            if local >= end {
                 continue;
             }
-            self.gate_rests_on_promises(nodes, n, now, (address, deadline, epoch));
-            let epoch = true_epoch(epoch);
+            self.gate_rests_on_promises(nodes, here, now, resting, "");
+            let epoch = true_epoch(resting.holding.2);
             for other in nodes.iter().filter(|o| o.id != here.id) {
-                if other.gate.passes(address, other.read(now)) {
+                if other.answers(address, now) {
                     self.fail(Invariant::S1, now, || {
-                        let until = here.clock.when(deadline).saturating_sub(now) as f64 / 1e6;
+                        let until = here.clock.when(end).saturating_sub(now) as f64 / 1e6;
                         format!(
                             "{address} passes on node {} (epoch {epoch}, for {until:.3} ms more) and on node {}",
                             here.id, other.id
@@ -139,38 +140,50 @@ impl Checker {
         }
     }
 
-    /// S3 as the kernel sees it: a deadline in the gate that is later than what the holder counted.
+    /// S3 and S6 as the kernel sees it: how long the gate really stays open for an address, whatever the holder
+    /// counts, and whether or not its process lives.
     fn gate_rests_on_promises(
         &mut self,
         nodes: &[Node],
-        n: usize,
+        here: &Node,
         now: True,
-        (address, deadline, epoch): (IpAddr, Mono, Epoch),
+        resting: Resting<'_>,
+        because: &str,
     ) {
-        let here = &nodes[n];
-        let Some(process) = &here.process else { return };
-        let session = process.session;
-        let counted = |((s, _, e), (d, _)): (&(Session, VipName, Epoch), &(Mono, Membership))| {
-            *s == session && *e == epoch && *d >= deadline
-        };
-        if !self.looks_at(Invariant::S3) || self.verified.iter().any(counted) {
+        let Resting {
+            address, holding, ..
+        } = resting;
+        let (session, _, epoch) = holding;
+        let process = here.process.as_ref().filter(|p| p.session == *session);
+        let verified = self.verified.get(holding).cloned();
+        let counted = verified.or_else(|| Some((Mono::ZERO, process?.counted_under.clone())));
+        let Some((deadline, membership)) = counted else {
             return;
+        };
+        let end = here.clock.when(resting.end);
+        if let Some(process) = process
+            && resting.end > deadline
+        {
+            // A leader waits for what was promised, which is what the node named.
+            let named = process.lease + here.gate.kind().margin();
+            self.ends_with_its_membership(here, &membership, named, end, now);
         }
-        let end = here.clock.when(deadline);
-        if !supported(
-            nodes,
-            process.session,
-            &process.counted_under,
-            now,
-            end,
-            address,
-            true_epoch(epoch),
-        ) {
+        if self.looks_at(Invariant::S3)
+            && !supported(
+                nodes,
+                *session,
+                &membership,
+                now,
+                end,
+                address,
+                true_epoch(*epoch),
+            )
+        {
             self.fail(Invariant::S3, now, || {
                 let more = end.saturating_sub(now) as f64 / 1e6;
                 format!(
                     "the gate of node {} is open for {address} (epoch {epoch}) for {more:.3} ms more, \
-                     longer than any majority promised",
+                     longer than any majority promised{because}",
                     here.id
                 )
             });
@@ -199,8 +212,15 @@ impl Checker {
 
     /// S6: a lease that was counted under a membership ends at most its length after the next one was
     /// committed; that is what a leader relies on when it waits before it proposes another.
-    fn ends_with_its_membership(&mut self, here: &Node, process: &Process, end: True, now: True) {
-        let counted = process.counted_under.id;
+    fn ends_with_its_membership(
+        &mut self,
+        here: &Node,
+        membership: &Membership,
+        length: Duration,
+        end: True,
+        now: True,
+    ) {
+        let counted = membership.id;
         let next = self
             .memberships
             .iter()
@@ -208,7 +228,7 @@ impl Checker {
         let Some((next, committed)) = next.copied() else {
             return;
         };
-        if end > committed + process.lease.as_nanos() as True {
+        if end > committed + length.as_nanos() as True {
             self.fail(Invariant::S6, now, || {
                 let late = (end - committed) as f64 / 1e6;
                 format!(
@@ -244,7 +264,7 @@ impl Checker {
                 // Over before it was counted (the process was stopped in between): opens nothing.
                 continue;
             }
-            self.ends_with_its_membership(here, process, end, now);
+            self.ends_with_its_membership(here, &process.counted_under, process.lease, end, now);
             for address in vip.addresses {
                 if !supported(
                     nodes,
@@ -297,7 +317,15 @@ impl Checker {
     /// A voter was advanced or started: every deadline that rests on its promises must still rest on
     /// what it promises now, or on its quarantine.
     pub fn voter_changed(&mut self, nodes: &[Node], n: usize, now: True) {
+        let because = format!(
+            "; voter {} does not keep (after a restart: wait for) what it had promised",
+            nodes[n].id
+        );
         for here in nodes {
+            let local = here.read(now);
+            for resting in here.resting().filter(|r| r.end > local) {
+                self.gate_rests_on_promises(nodes, here, now, resting, &because);
+            }
             let Some(process) = &here.process else {
                 continue;
             };
@@ -340,8 +368,7 @@ impl Checker {
                 )
             });
         }
-        let open = here.gate.mapped().filter(|m| m.1 != 0);
-        let open = open.map(|m| (m.0, "its gate is shut"));
+        let open = here.resting().map(|r| (r.address, "its gate is shut"));
         let present = here.addresses.iter().map(|a| (*a, "it is removed"));
         let told = here
             .announced

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::gate::Kind;
+use super::rng::Rng;
+
 /// A bug that can be planted into a driver or the messages, to see that the checks find it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Bug {
@@ -46,11 +49,25 @@ pub enum Bug {
     UnheardGranted,
     /// Addresses stay on the interface for the next epoch, and the holder is not told.
     KeptUnsaid,
+    /// A node whose gate is late by nature names the lease that it counts.
+    GateMarginUnnamed,
+    /// The kernel begins to count a round when it is answered, with the time that was left when the deadline was computed.
+    ArmedAfterAnswer,
+    /// A deadline whose own round was not armed rests on the newest one.
+    AdvanceUnarmed,
+    /// A renewal may be armed by a later one of the same round, after it has left; and the kernel refuses every second time.
+    ArmedAgain,
+    /// Addresses open by slots whose deadlines the gate refused to move.
+    RefusedAdvanceOpens,
+    /// A new process takes its predecessor's gate over as it is: addresses rest on slots that mean something else now.
+    RestartKeepsSlots,
+    /// The gate no longer fences addresses that are still on the interface.
+    ForgottenWhileHeld,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 27] = [
         Bug::NoQuarantine,
         Bug::CountedFromReceipt,
         Bug::CountedFromPush,
@@ -71,6 +88,13 @@ impl Bug {
         Bug::ConfigIgnored,
         Bug::UnheardGranted,
         Bug::KeptUnsaid,
+        Bug::GateMarginUnnamed,
+        Bug::ArmedAfterAnswer,
+        Bug::AdvanceUnarmed,
+        Bug::ArmedAgain,
+        Bug::RefusedAdvanceOpens,
+        Bug::RestartKeepsSlots,
+        Bug::ForgottenWhileHeld,
     ];
 
     /// Its name on the command line.
@@ -96,6 +120,13 @@ impl Bug {
             Bug::ConfigIgnored => "config-ignored",
             Bug::UnheardGranted => "unheard-granted",
             Bug::KeptUnsaid => "kept-unsaid",
+            Bug::GateMarginUnnamed => "gate-margin-unnamed",
+            Bug::ArmedAfterAnswer => "armed-after-answer",
+            Bug::AdvanceUnarmed => "advance-unarmed",
+            Bug::ArmedAgain => "armed-again",
+            Bug::RefusedAdvanceOpens => "refused-advance-opens",
+            Bug::RestartKeepsSlots => "restart-keeps-slots",
+            Bug::ForgottenWhileHeld => "forgotten-while-held",
         }
     }
 }
@@ -228,6 +259,8 @@ pub struct Config {
     pub chaos_ms: u64,
     /// A directed run; without, faults come at random.
     pub scenario: Option<Scenario>,
+    /// The kind of all gates; without, each node's is drawn.
+    pub gates: Option<Kind>,
     /// The planted bug.
     pub bug: Option<Bug>,
     /// Invariants that are checked; others are not looked at.
@@ -236,12 +269,24 @@ pub struct Config {
     pub trace: bool,
 }
 
+impl Config {
+    /// The kind of a gate: half of them are of each, unless one was chosen.
+    pub fn gate(&self, rng: &mut Rng) -> Kind {
+        match self.gates {
+            Some(kind) => kind,
+            None if rng.chance(500_000) => Kind::Timed,
+            None => Kind::Exact,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             faults: Faults::ALL,
             chaos_ms: 6_000,
             scenario: None,
+            gates: None,
             bug: None,
             checked: Invariant::ALL.to_vec(),
             trace: false,

@@ -27,6 +27,8 @@ pub(super) struct Chaos {
     pub slow_netlink: u64,
     /// The kernel refuses to add an address, in so many of a million cases.
     pub refused_address: u64,
+    /// The kernel refuses to count a round or to move deadlines, in so many of a million cases.
+    pub refused_gate: u64,
     /// Writing the longest promise down takes up to this.
     pub slow_disk: u64,
     /// Lease lengths differ.
@@ -64,6 +66,7 @@ impl Chaos {
                 &[5 * MS, 30 * MS, 400 * MS][..if rough { 3 } else { 2 }],
             ),
             refused_address: 0,
+            refused_gate: 0,
             lease_lengths: faults.lease_lengths,
             pace: one_of(rng, &[30 * MS, 120 * MS, 400 * MS]),
             paused_steps: if faults.pauses {
@@ -91,10 +94,14 @@ impl Sim {
         } else {
             0
         };
+        self.chaos.refused_gate = self.chaos.refused_address;
         let next = self.now + self.rng.within(self.chaos.pace / 4..=2 * self.chaos.pace);
         self.schedule(next, Event::Fault);
         let faults = self.chaos.faults;
         let n = self.someone();
+        if faults.operations && self.gates.chance(50_000) {
+            self.repair_gate(n);
+        }
         match self.rng.below(10) {
             0 | 1 if faults.network => self.network_fault(),
             2 if faults.network => self.network.cut.clear(),

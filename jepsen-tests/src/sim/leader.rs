@@ -6,6 +6,7 @@ use buoy_core::{Mono, NodeId};
 
 use super::clock::MS;
 use super::config::Bug;
+use super::gate::Kind;
 use super::log::{Command, Fold};
 use super::net::Message;
 use super::node::{MembershipWait, Process, Report};
@@ -211,7 +212,18 @@ impl Sim {
         } else {
             LEASE
         };
-        self.allowance.voter_length(longest)
+        self.longest_promise_of(longest)
+    }
+
+    /// The longest promise to any node of this run that counts `lease`.
+    pub(super) fn longest_promise_of(&self, lease: std::time::Duration) -> std::time::Duration {
+        let margins = self.nodes.iter().map(|n| n.gate.kind().margin());
+        let margin = match self.chaos.lease_lengths {
+            // A daemon may have had, or may get, another kind of gate than it has now.
+            true => Kind::Timed.margin(),
+            false => margins.max().unwrap_or_default(),
+        };
+        self.allowance.voter_length(lease + margin)
     }
 
     /// Moves VIPs whose owner is silent or gave them up, and does what operators wish.

@@ -83,6 +83,10 @@ impl Sim {
         match work {
             Work::Stage { input, now, log } => self.stage(n, input, now, log),
             Work::Voter { effect, pushed } => self.voter_effect(n, effect, pushed),
+            Work::Arm { until } => self.arm_gate(n, until),
+            Work::Count(count) => self.count(n, count),
+            Work::Renewal { to, renew } => self.send_renewal(n, to, renew),
+            Work::Advance { moves, origin } => self.advance(n, moves, origin),
             Work::Holder { effect, origin } => self.holder_effect(n, effect, origin),
         }
     }
@@ -121,6 +125,7 @@ impl Sim {
             Input::MaxRaised(length) => self.voter(n, now, VoterEvent::MaxRaised(length), None),
             Input::MaxLowered => self.voter(n, now, VoterEvent::MaxLowered, None),
             Input::Answer { answer, pushed } => self.answer(n, now, answer, pushed),
+            Input::Manage(addresses) => self.manage(n, addresses),
             Input::Applied(view, membership) => {
                 let Some(p) = self.nodes[n].process.as_mut() else {
                     return;
@@ -138,6 +143,7 @@ impl Sim {
                 let again = vip.clone();
                 let event = HolderEvent::Lowered { vip, epoch, kept };
                 self.holder(n, now, event, false, false);
+                self.forget_unwanted(n);
                 if self.cfg.bug == Some(Bug::EpochAgain) {
                     let Some(p) = self.nodes[n].process.as_mut() else {
                         return;
@@ -157,9 +163,7 @@ impl Sim {
                 );
             }
             Input::Shut(key, addresses, again) => {
-                for address in &addresses {
-                    self.nodes[n].gate.shut(*address);
-                }
+                self.shut_gate(n, &addresses);
                 self.carry(n, key, &addresses, StepEvent::Shut { again });
             }
             Input::Stop => self.holder(n, now, HolderEvent::Stop, false, false),
@@ -250,7 +254,14 @@ impl Sim {
         self.holder(n, now, HolderEvent::Answer(answer), true, pushed);
     }
 
-    fn holder(&mut self, n: usize, now: Mono, event: HolderEvent, answer: bool, pushed: bool) {
+    pub(super) fn holder(
+        &mut self,
+        n: usize,
+        now: Mono,
+        event: HolderEvent,
+        answer: bool,
+        pushed: bool,
+    ) {
         let Some(p) = self.nodes[n].process.as_mut() else {
             return;
         };
@@ -261,11 +272,20 @@ impl Sim {
             answer,
             pushed,
         };
-        p.work.extend(
-            effects
-                .into_iter()
-                .map(|effect| Work::Holder { effect, origin }),
-        );
+        for effect in effects {
+            // Deadlines that stand together are moved together, before anything that follows them.
+            let HolderEffect::Deadline { slot, at } = effect else {
+                p.work.push_back(Work::Holder { effect, origin });
+                continue;
+            };
+            match p.work.back_mut() {
+                Some(Work::Advance { moves, .. }) => moves.push((slot.0, at)),
+                _ => p.work.push_back(Work::Advance {
+                    moves: vec![(slot.0, at)],
+                    origin,
+                }),
+            }
+        }
         self.checker.holder_advanced(&self.nodes, n, self.now, now);
     }
 
@@ -298,11 +318,10 @@ impl Sim {
     fn holder_effect(&mut self, n: usize, effect: HolderEffect, origin: Origin) {
         self.note(|s| format!("node {} does {effect:?}", s.nodes[n].id));
         match effect {
-            HolderEffect::Send { to, renew } => self.send_renewal(n, to, renew),
+            HolderEffect::Send { to, renew, until } => self.renew(n, to, renew, until),
             HolderEffect::Deadline { slot, at } => {
-                let at = self.deadline_with_bug(n, at, origin);
-                self.nodes[n].gate.store(slot.0, at);
-                self.checker.gate_written(&self.nodes, n, self.now);
+                let moves = vec![(slot.0, at)];
+                self.advance(n, moves, origin);
             }
             HolderEffect::Open {
                 vip,
@@ -314,15 +333,18 @@ impl Sim {
                 if self.cfg.bug == Some(Bug::AddressBeforeGate) {
                     self.add_addresses(n, &key, &addresses);
                 }
-                self.map(n, &addresses, slot.0, epoch);
-                self.carry(n, key, &addresses, StepEvent::Opened);
+                if self.map(n, &key, &addresses, slot.0) {
+                    self.carry(n, key, &addresses, StepEvent::Opened);
+                }
             }
             HolderEffect::Remap {
+                vip,
                 epoch,
                 addresses,
                 slot,
-                ..
-            } => self.map(n, &addresses, slot.0, epoch),
+            } => {
+                self.map(n, &(vip, epoch), &addresses, slot.0);
+            }
             HolderEffect::Shut {
                 vip,
                 epoch,
@@ -364,17 +386,7 @@ impl Sim {
         }
     }
 
-    /// Lets addresses follow a slot of the gate.
-    fn map(&mut self, n: usize, addresses: &[IpAddr], slot: u32, epoch: Epoch) {
-        for address in addresses {
-            self.nodes[n].gate.open(*address, slot, epoch);
-            self.checker
-                .opened(&self.nodes[n], *address, slot, epoch, self.now);
-        }
-        self.checker.gate_written(&self.nodes, n, self.now);
-    }
-
-    fn send_renewal(&mut self, n: usize, to: NodeId, renew: Renew) {
+    pub(super) fn send_renewal(&mut self, n: usize, to: NodeId, renew: Renew) {
         let Some(p) = self.nodes[n].process.as_mut() else {
             return;
         };
@@ -386,20 +398,6 @@ impl Sim {
         self.checker.renewal_sent(&self.nodes[n], &renew, self.now);
         if !own {
             self.send(n, to, Message::Renew(renew));
-        }
-    }
-
-    fn deadline_with_bug(&self, n: usize, at: Mono, origin: Origin) -> Mono {
-        let node = &self.nodes[n];
-        let lease = node
-            .process
-            .as_ref()
-            .map_or_else(Default::default, |p| p.lease);
-        match self.cfg.bug {
-            Some(Bug::CountedFromReceipt) if origin.answer => origin.now + lease,
-            Some(Bug::CountedFromPush) if origin.pushed => origin.now + lease,
-            Some(Bug::RelativeGate) => node.read(self.now) + at.since(origin.now),
-            _ => at,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod rng;
 mod scenario;
 mod settle;
 mod steps;
+mod valve;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub use config::{Bug, Config, Faults, Invariant, Scenario};
 use check::Checker;
 use clock::{Clock, MS, True};
 use faults::Chaos;
-use gate::Gate;
+use gate::{Gate, Kind};
 use log::{Command, Entry};
 use net::{Message, Network};
 use node::{Input, Node};
@@ -54,6 +55,8 @@ const FASTEST_PPM: u64 = 9_900;
 const LEASE: Duration = Duration::from_millis(300);
 /// Time from one heartbeat of a leader to the next.
 const HEARTBEAT: u64 = 30 * MS;
+/// Makes the numbers for the gates others than those for the rest of a seed.
+const GATES: u64 = 0x6761_7465;
 /// Lines of the trace that are kept.
 const TRACE_LINES: usize = 4_000;
 
@@ -74,6 +77,10 @@ pub struct Stats {
     pub ends: u64,
     /// Times that a longest promise was lowered on disk.
     pub lowered: u64,
+    /// Rounds that kernels counted down.
+    pub rounds: u64,
+    /// What kernels refused to count or to move.
+    pub refused: u64,
     /// Times that a daemon was stopped.
     pub pauses: u64,
     /// Time from healing until every VIP was up, milliseconds.
@@ -134,6 +141,8 @@ enum Event {
 pub struct Sim {
     cfg: Config,
     rng: Rng,
+    /// For the kinds of the gates, and for what their kernels do.
+    gates: Rng,
     now: True,
     order: u64,
     heap: BTreeMap<(True, u64), Event>,
@@ -203,13 +212,18 @@ impl Sim {
             clock: Clock::new(0, rng.below(1 << 50), rng.below(FASTEST_PPM + 1)),
             raft: Raft::new(first.clone()),
             durable_max: Duration::ZERO,
-            gate: Gate::new(),
+            gate: Gate::new(Kind::Exact),
+            opened_for: BTreeMap::new(),
             addresses: BTreeSet::new(),
             announced: BTreeSet::new(),
             process: None,
             generation: 0,
         };
-        let nodes = everybody.iter().map(|id| node(&mut rng, *id)).collect();
+        let mut nodes: Vec<Node> = everybody.iter().map(|id| node(&mut rng, *id)).collect();
+        let mut gates = Rng::new(seed ^ GATES);
+        for node in &mut nodes {
+            node.gate = Gate::new(cfg.gate(&mut gates));
+        }
         let guard = if cfg.bug == Some(Bug::NoMargin) {
             0
         } else {
@@ -228,6 +242,7 @@ impl Sim {
         let mut sim = Self {
             cfg: cfg.clone(),
             rng,
+            gates,
             now: 0,
             order: 0,
             heap: BTreeMap::new(),

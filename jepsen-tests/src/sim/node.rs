@@ -15,8 +15,9 @@ use buoy_core::{ConfigId, Epoch, Membership, Mono, NodeId, Session, VipName};
 use super::bugs::BugState;
 use super::carrier::{Key, Netlink};
 use super::clock::{Clock, True};
+use super::config::Bug;
 use super::disk::Orders;
-use super::gate::Gate;
+use super::gate::{Count, Gate, Kind};
 use super::log::{Entry, Fold};
 use super::net::Message;
 use super::raft::Raft;
@@ -34,6 +35,8 @@ pub struct Node {
     pub durable_max: Duration,
     /// In its kernel.
     pub gate: Gate,
+    /// Whom each address was opened for, which no kernel knows.
+    pub opened_for: BTreeMap<IpAddr, Holding>,
     /// In its kernel: addresses that are there.
     pub addresses: BTreeSet<IpAddr>,
     /// Addresses that it tells its neighbours of.
@@ -91,6 +94,14 @@ pub struct Process {
     pub tick: Option<Mono>,
     /// What its holder gave up.
     pub gave_up: BTreeMap<VipName, Epoch>,
+    /// Addresses that its gate fences, and those of the VIPs that exist.
+    pub managed: BTreeSet<IpAddr>,
+    /// See above.
+    pub wanted: BTreeSet<IpAddr>,
+    /// The renewals for which its gate was last told to count, or to try.
+    pub armed: Option<Mono>,
+    /// Deadlines of slots as they were last moved; none where the gate refused to.
+    pub advanced: BTreeMap<u32, Mono>,
     /// Number of its last report.
     pub report: u64,
     /// The newest report of each node.
@@ -139,6 +150,8 @@ pub enum Input {
     },
     /// The published view changed.
     Log,
+    /// The addresses of all VIPs that the applied state knows.
+    Manage(BTreeSet<IpAddr>),
     /// Entries were applied; with the true membership.
     Applied(HolderView, Membership),
     /// The gate is to be shut for these; whether the node may have the VIP again.
@@ -187,6 +200,27 @@ pub enum Work {
         /// Whether an answer in it is pushed.
         pushed: bool,
     },
+    /// The gate is to be armed for a renewal: the clock is to be read.
+    Arm {
+        /// Latest deadline that an answer permits.
+        until: Mono,
+    },
+    /// The kernel is to begin to count.
+    Count(Count),
+    /// A renewal is to leave.
+    Renewal {
+        /// To which voter.
+        to: NodeId,
+        /// The renewal.
+        renew: Renew,
+    },
+    /// Deadlines are to be moved.
+    Advance {
+        /// Slots and deadlines.
+        moves: Vec<(u32, Mono)>,
+        /// Where they come from.
+        origin: Origin,
+    },
     /// An effect of the holder to be carried out.
     Holder {
         /// The effect.
@@ -194,6 +228,22 @@ pub enum Work {
         /// Where it comes from.
         origin: Origin,
     },
+}
+
+/// A session's VIP under one epoch.
+pub type Holding = (Session, VipName, Epoch);
+
+/// An address that rests on a slot of the gate.
+#[derive(Clone, Copy, Debug)]
+pub struct Resting<'a> {
+    /// Which.
+    pub address: IpAddr,
+    /// On which slot.
+    pub slot: u32,
+    /// When the kernel really shuts it, on the node's clock.
+    pub end: Mono,
+    /// Whom it was opened for.
+    pub holding: &'a Holding,
 }
 
 impl Work {
@@ -213,6 +263,25 @@ impl Node {
         self.clock.read(at)
     }
 
+    /// What rests on a slot of its gate, open or over.
+    pub fn resting(&self) -> impl Iterator<Item = Resting<'_>> {
+        self.gate.mapped().filter_map(|(address, slot, end)| {
+            let holding = self.opened_for.get(&address)?;
+            Some(Resting {
+                address,
+                slot,
+                end,
+                holding,
+            })
+        })
+    }
+
+    /// Do packets of an address pass here? An address that is not fenced is answered for where it is on the interface.
+    pub fn answers(&self, address: IpAddr, at: True) -> bool {
+        let here = self.gate.manages(address) || self.addresses.contains(&address);
+        here && self.gate.passes(address, self.read(at))
+    }
+
     /// Does it run, and is it not stopped?
     pub fn is_awake(&self) -> bool {
         self.process
@@ -222,10 +291,14 @@ impl Node {
 }
 
 impl Process {
-    /// Lengths for a lease of this length.
-    pub fn params(lease: Duration) -> HolderParams {
+    /// Lengths for a lease of this length behind such a gate.
+    pub fn params(lease: Duration, gate: Kind, bug: Option<Bug>) -> HolderParams {
         HolderParams {
             lease,
+            gate_margin: match bug {
+                Some(Bug::GateMarginUnnamed) => Duration::ZERO,
+                _ => gate.margin(),
+            },
             renew_every: lease / 4,
             retry_after: lease / 12,
         }

@@ -35,8 +35,17 @@ impl Sim {
         let incarnation = Incarnation(self.rng.next());
         let (now, vips) = (self.now, self.vips);
         let node = &mut self.nodes[n];
-        // A new process first closes what its predecessor left open, and removes what it left.
-        node.gate = super::gate::Gate::new();
+        // A new process first closes what its predecessor left open, and removes what it left. It may find a
+        // kernel that has only the other kind of gate.
+        if self.cfg.bug != Some(Bug::RestartKeepsSlots) {
+            let kind = match self.chaos.lease_lengths && node.generation > 0 {
+                true => self.cfg.gate(&mut self.gates),
+                false => node.gate.kind(),
+            };
+            node.gate = node.gate.successor(kind);
+            node.opened_for.clear();
+        }
+        let params = Process::params(lease, node.gate.kind(), self.cfg.bug);
         node.addresses.clear();
         node.generation += 1;
         node.raft.restart();
@@ -55,8 +64,14 @@ impl Sim {
         node.process = Some(Process {
             session,
             lease,
-            voter: Voter::new(node.id, self.allowance, started, durable, lease),
-            holder: Holder::new(session, Process::params(lease)),
+            voter: Voter::new(
+                node.id,
+                self.allowance,
+                started,
+                durable,
+                params.lease + params.gate_margin,
+            ),
+            holder: Holder::new(session, params),
             inbox: VecDeque::from([Input::Log]),
             work: VecDeque::new(),
             disk: Orders::default(),
@@ -75,6 +90,10 @@ impl Sim {
             apply_stalled_until: 0,
             tick: None,
             gave_up: BTreeMap::new(),
+            managed: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            armed: None,
+            advanced: BTreeMap::new(),
             report: 0,
             reports: BTreeMap::new(),
             stopping: false,
@@ -85,8 +104,9 @@ impl Sim {
         });
         self.note(|s| {
             format!(
-                "node {} starts with {session:?}, lease {lease:?}",
-                s.nodes[n].id
+                "node {} starts with {session:?}, lease {lease:?}, gate {:?}",
+                s.nodes[n].id,
+                s.nodes[n].gate.kind()
             )
         });
         self.checker.voter_changed(&self.nodes, n, self.now);
@@ -103,7 +123,11 @@ impl Sim {
             Some(Bug::ClaimsUnapplied) => &p.appended,
             _ => &p.applied,
         };
+        let addresses = fold.vips.iter().flat_map(|v| v.addresses.iter().copied());
+        let manage = Input::Manage(addresses.collect());
         let input = Input::Applied(fold.holder_view(id), fold.view.membership.clone());
+        // The gate knows an address before a lease can open it.
+        self.lease_input(n, manage);
         self.lease_input(n, input);
     }
 

@@ -27,7 +27,7 @@ pub(super) enum Stage {
     /// An operator edits a VIP of somebody else while the dead node's lease runs.
     Edit { crashed: True, dead: usize },
     /// All VIPs must come up elsewhere in time.
-    TakenOver { crashed: True },
+    TakenOver { crashed: True, dead: usize },
     /// A daemon is about to be restarted with a longer lease.
     Lengthen,
     /// It must hold a VIP under the longer lease before its voters are restarted.
@@ -42,7 +42,7 @@ impl Sim {
             Scenario::Takeover => Stage::Crash,
             Scenario::LongerLease => Stage::Lengthen,
             Scenario::ShorterLease => {
-                let longest = self.allowance.voter_length(LEASE * 2);
+                let longest = self.longest_promise_of(LEASE * 2);
                 for node in &mut self.nodes {
                     node.durable_max = longest;
                 }
@@ -60,9 +60,12 @@ impl Sim {
             Stage::Crash => self.crash_a_holder(),
             Stage::Edit { crashed, dead } => {
                 self.edit_elsewhere(dead);
-                self.schedule(self.now + MS, Event::Scenario(Stage::TakenOver { crashed }));
+                self.schedule(
+                    self.now + MS,
+                    Event::Scenario(Stage::TakenOver { crashed, dead }),
+                );
             }
-            Stage::TakenOver { crashed } => self.look_for_takeover(crashed),
+            Stage::TakenOver { crashed, dead } => self.look_for_takeover(crashed, dead),
             Stage::Lengthen => self.lengthen(),
             Stage::Lengthened { n } => self.look_for_longer(n),
             Stage::Restart { n } => self.restart_voters_of(n),
@@ -109,8 +112,9 @@ impl Sim {
         }
     }
 
-    fn look_for_takeover(&mut self, crashed: True) {
-        let lease = self.allowance.voter_length(LEASE).as_nanos() as True;
+    fn look_for_takeover(&mut self, crashed: True, dead: usize) {
+        let named = LEASE + self.nodes[dead].gate.kind().margin();
+        let lease = self.allowance.voter_length(named).as_nanos() as True;
         let dark = self.now - crashed;
         match self.not_up() {
             None => {
@@ -127,7 +131,7 @@ impl Sim {
             }
             Some(_) => self.schedule(
                 self.now + MS / 4,
-                Event::Scenario(Stage::TakenOver { crashed }),
+                Event::Scenario(Stage::TakenOver { crashed, dead }),
             ),
         }
     }
@@ -182,7 +186,8 @@ impl Sim {
             self.rng.below(super::FASTEST_PPM + 1),
         );
         let node = &mut self.nodes[n];
-        node.gate = super::gate::Gate::new();
+        node.gate = super::gate::Gate::new(node.gate.kind());
+        node.opened_for.clear();
         node.addresses.clear();
         node.clock = Clock::new(self.now, base, ppm);
     }

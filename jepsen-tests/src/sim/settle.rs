@@ -25,6 +25,7 @@ impl Sim {
         self.network = Network::calm();
         self.chaos.step_pause = 0;
         self.chaos.refused_address = 0;
+        self.chaos.refused_gate = 0;
         self.wishes.clear();
         let random = self.cfg.scenario.is_none() && self.cfg.faults != Faults::NONE;
         if random && self.rng.chance(500_000) {
@@ -123,7 +124,7 @@ impl Sim {
             }
             let node = &self.nodes[self.index(owner)];
             let now = node.read(self.now);
-            if let Some(a) = vip.addresses.iter().find(|a| !node.gate.passes(**a, now)) {
+            if let Some(a) = vip.addresses.iter().find(|a| !node.gate.is_open(**a, now)) {
                 return Some(format!(
                     "{a} of {} does not pass on node {owner} (epoch {epoch})",
                     vip.name

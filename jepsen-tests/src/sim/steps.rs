@@ -2,21 +2,22 @@
 
 use std::net::IpAddr;
 
-use buoy_core::{Epoch, Mono};
+use buoy_core::Epoch;
 
 use super::check::Checker;
 use super::clock::True;
 use super::config::Invariant;
-use super::node::Node;
+use super::node::{Node, Process};
 
 impl Checker {
-    /// An address is opened on node `n`: its slot has a deadline.
+    /// An address is opened on node `n`: the deadline of its slot was moved before.
     pub fn opened(&mut self, here: &Node, address: IpAddr, slot: u32, epoch: Epoch, now: True) {
         if let Some(p) = &here.process {
             self.opened.insert((p.session, address, epoch));
         }
-        let deadline = here.gate.mapped().find(|m| m.0 == address).map(|m| m.2);
-        if slot == 0 || deadline.is_none_or(|d| d == Mono::ZERO) {
+        // A timed gate may have shut the slot for want of a round.
+        let moved = |p: &Process| p.advanced.get(&slot).is_some_and(|at| at.0 > 0);
+        if slot == 0 || !here.process.as_ref().is_some_and(moved) {
             self.fail(Invariant::S4, now, || {
                 format!(
                     "node {} opens {address} by slot {slot}, which has no deadline",
@@ -51,7 +52,7 @@ impl Checker {
 
     /// Addresses are about to be removed: their gate is shut, and they are not announced.
     pub fn removing(&mut self, here: &Node, addresses: &[IpAddr], epoch: Epoch, now: True) {
-        let open = |a: &IpAddr| here.gate.mapped().any(|m| m.0 == *a && m.3 == epoch);
+        let open = |a: &IpAddr| rests(here, *a, epoch);
         let wrong = |a: &&IpAddr| open(a) || here.announced.contains(a);
         if let Some(address) = addresses.iter().find(wrong) {
             self.fail(Invariant::S4, now, || {
@@ -74,7 +75,7 @@ impl Checker {
         epoch: Epoch,
         now: True,
     ) {
-        let open = |a: &IpAddr| here.gate.mapped().any(|m| m.0 == *a && m.3 == epoch);
+        let open = |a: &IpAddr| rests(here, *a, epoch);
         let there = |a: &IpAddr| here.addresses.contains(a) && !kept.contains(a);
         let left = |a: &&IpAddr| open(a) || there(a) || here.announced.contains(*a);
         if let Some(address) = addresses.iter().find(left) {
@@ -83,4 +84,22 @@ impl Checker {
             });
         }
     }
+
+    /// The gate is about to fence an address no longer: it is not on the interface.
+    pub fn forgetting(&mut self, here: &Node, address: IpAddr, now: True) {
+        if here.addresses.contains(&address) {
+            self.fail(Invariant::S4, now, || {
+                format!(
+                    "node {} no longer fences {address}, which is there",
+                    here.id
+                )
+            });
+        }
+    }
+}
+
+/// Does the gate rest the address on a slot for this epoch?
+fn rests(here: &Node, address: IpAddr, epoch: Epoch) -> bool {
+    here.resting()
+        .any(|r| r.address == address && r.holding.2 == epoch)
 }

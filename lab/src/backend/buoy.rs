@@ -46,10 +46,14 @@ pub fn node_config(topology: &Topology, node: &Node) -> String {
     }
     let _ = write!(
         text,
-        "\n[node]\nname = \"{}\"\ndata_dir = \"{}\"\nsocket = \"{}\"\n\n[timing]\nprofile = \"{}\"\n",
+        "\n[node]\nname = \"{}\"\ndata_dir = \"{}\"\nsocket = \"{}\"\n{}\n[timing]\nprofile = \"{}\"\n",
         node.name,
         topology.place(&node.name).join("data").display(),
         topology.socket(&node.name).display(),
+        topology
+            .fence
+            .as_ref()
+            .map_or_else(String::new, |fence| format!("fence = \"{fence}\"\n")),
         topology.profile.name()
     );
     for vip in &topology.vips {

@@ -1,16 +1,13 @@
 //! keepalived on the nodes of a lab, for comparison.
 
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::fs;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, Invocation};
 use crate::cluster::Lab;
+use crate::legacy::{Instance, keepalived};
 use crate::topology::{INTERFACE, Node, Role, Topology, Vip};
 
 /// How long a move may take before it is given up: the master-down interval of slow settings and more.
@@ -30,10 +27,7 @@ pub struct Keepalived {
 /// The configuration file of one node: an instance for each VIP and address family.
 #[must_use]
 pub fn keepalived_config(settings: &Keepalived, topology: &Topology, node: &Node) -> String {
-    let mut text = format!(
-        "global_defs {{\n    router_id {}\n    vrrp_version {}\n}}\n",
-        node.name, settings.version
-    );
+    let mut text = keepalived::global(&node.name, settings.version, &[]);
     for (at, vip) in topology.vips.iter().enumerate() {
         for v6 in [false, true] {
             text += &instance(settings, node, vip, at, v6);
@@ -43,33 +37,22 @@ pub fn keepalived_config(settings: &Keepalived, topology: &Topology, node: &Node
 }
 
 fn instance(settings: &Keepalived, node: &Node, vip: &Vip, at: usize, v6: bool) -> String {
-    let addresses: Vec<_> = vip
-        .addresses
-        .iter()
-        .filter(|(address, _)| matches!(address, IpAddr::V6(_)) == v6)
-        .map(|(address, prefix)| format!("        {address}/{prefix} dev {INTERFACE}\n"))
-        .collect();
+    let addresses = vip.addresses.iter().copied();
+    let addresses: Vec<_> = addresses.filter(|(it, _)| it.is_ipv6() == v6).collect();
     if addresses.is_empty() {
         return String::new();
     }
-    let mut text = format!(
-        "vrrp_instance {}{} {{\n    state BACKUP\n    interface {INTERFACE}\n    \
-         virtual_router_id {}\n    priority {}\n    advert_int {}\n",
-        vip.name,
-        if v6 { "-v6" } else { "" },
-        at % 255 + 1, // the two families count their routers apart
-        vip.priority.get(&node.name).copied().unwrap_or(100),
-        f64::from(settings.advert_ms) / 1_000.0
-    );
-    if settings.nopreempt {
-        text += "    nopreempt\n";
-    }
-    let _ = write!(
-        text,
-        "    virtual_ipaddress {{\n{}    }}\n}}\n",
-        addresses.concat()
-    );
-    text
+    // The two families count their routers apart.
+    let vrid = u8::try_from(at % 255 + 1).unwrap_or(u8::MAX);
+    let priority = vip.priority.get(&node.name).copied().unwrap_or(100);
+    let options = keepalived::Options::from(Instance {
+        version: settings.version,
+        interval: Duration::from_millis(settings.advert_ms.into()),
+        preempt: !settings.nopreempt,
+        ..Instance::new(vrid, priority, &addresses)
+    });
+    let name = format!("{}{}", vip.name, if v6 { "-v6" } else { "" });
+    keepalived::instance(&name, INTERFACE, &options)
 }
 
 impl Backend for Keepalived {
@@ -83,39 +66,14 @@ impl Backend for Keepalived {
     }
 
     fn prepare(&self, topology: &Topology, node: &Node) -> Result<()> {
-        let place = topology.place(&node.name);
-        let path = place.join("keepalived.conf");
-        fs::write(&path, keepalived_config(self, topology, node))
-            .with_context(|| format!("write {}", path.display()))?;
-        // What a killed predecessor left would keep this one from starting.
-        for name in ["keepalived.pid", "vrrp.pid"] {
-            match fs::remove_file(place.join(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("remove {name} of {}", node.name));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        keepalived::prepare(
+            &topology.place(&node.name),
+            &keepalived_config(self, topology, node),
+        )
     }
 
     fn daemon(&self, topology: &Topology, node: &Node) -> Invocation {
-        let place = topology.place(&node.name);
-        let file = |option: &str, name: &str| -> OsString {
-            format!("{option}={}", place.join(name).display()).into()
-        };
-        Invocation::new(
-            "keepalived",
-            [
-                "--dont-fork".into(),
-                "--log-console".into(),
-                "--no-syslog".into(),
-                "--vrrp".into(),
-                file("--use-file", "keepalived.conf"),
-                file("--pid", "keepalived.pid"),
-                file("--vrrp_pid", "vrrp.pid"),
-            ],
-        )
+        keepalived::invocation(&topology.place(&node.name))
     }
 
     /// keepalived has nobody to ask: who answers is all that can be known.
@@ -146,6 +104,8 @@ impl Backend for Keepalived {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
@@ -162,6 +122,6 @@ mod tests {
         assert_eq!(text.matches("vrrp_instance").count(), 3);
         assert!(text.contains("vrrp_instance web-a-v6"));
         assert!(text.contains("priority 150\n    advert_int 0.1\n    nopreempt"));
-        assert!(text.contains("        192.168.192.14/24 dev eth0"));
+        assert!(text.contains("        192.168.192.14/24\n"));
     }
 }

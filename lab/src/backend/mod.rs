@@ -4,12 +4,16 @@ mod buoy;
 mod keepalived;
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Lab;
+use crate::ns::Netns;
+use crate::process::Process;
 use crate::topology::{Node, Topology};
 
 pub use buoy::{Buoy, node_config};
@@ -63,6 +67,24 @@ impl Invocation {
             program: program.into(),
             arguments: arguments.into_iter().map(Into::into).collect(),
         }
+    }
+
+    /// Runs it inside a namespace; what it prints is added to the file `log`.
+    ///
+    /// # Errors
+    /// The program cannot be run, or the file not be written.
+    pub(crate) fn spawn(&self, ns: &Netns, log: &Path) -> Result<Process> {
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let log = file.with_context(|| format!("open {}", log.display()))?;
+        let child = ns
+            .command(&self.program)?
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("run {} in {}", self.program.display(), ns.name()))?;
+        Process::from_child(&child)
     }
 }
 

@@ -101,7 +101,7 @@ fn collect(lab: &Lab) -> Result<Status> {
     let state = lab.switch().state()?;
     let mut nodes = Vec::new();
     for port in state.ports {
-        let daemon = if port.name == CLIENT {
+        let daemon = if port.name == CLIENT || lab.topology().is_host(&port.name) {
             "-".to_owned()
         } else {
             match lab.daemon_state(&port.name)? {

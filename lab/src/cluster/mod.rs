@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::backend::Backend;
 use crate::client::{Client, ClientSpec};
+use crate::legacy::Host;
 use crate::ns::Netns;
 use crate::switch::protocol::{PortSpec, SwitchSpec};
 use crate::switch::{SwitchHandle, SwitchProcess};
@@ -44,6 +45,7 @@ impl Lab {
     /// # Errors
     /// A lab of this name is there, or something cannot be made; then nothing is left behind.
     pub fn create(record: Record) -> Result<Self> {
+        record.topology.check_ports()?;
         record.create()?;
         let name = record.topology.name.clone();
         Self::build(record).inspect_err(|_| {
@@ -122,12 +124,21 @@ impl Lab {
         }
     }
 
-    /// The namespace of a node or of the client.
+    /// A further host of the lab, for something that is started there.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn host(&self, name: &str) -> Result<Host> {
+        let place = self.topology().place(name);
+        Ok(Host::new(self.netns(name)?, INTERFACE, &place))
+    }
+
+    /// The namespace of a node, of the client, or of a further host.
     ///
     /// # Errors
     /// There is none of this name.
     pub fn netns(&self, port: &str) -> Result<Netns> {
-        if port != CLIENT {
+        if port != CLIENT && !self.topology().is_host(port) {
             self.topology().node(port)?;
         }
         Netns::open(&self.topology().netns(port))
@@ -246,7 +257,7 @@ fn configure(topology: &Topology, port: &str) -> Result<()> {
 }
 
 /// The last lines of a log, for a message.
-fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")

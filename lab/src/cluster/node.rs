@@ -1,6 +1,6 @@
 //! What is done to one node: its daemon started, stopped, killed, paused; the whole machine crashed.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,22 +79,9 @@ impl Lab {
     }
 
     fn spawn(&self, node: &Node, invocation: &Invocation, what: &str) -> Result<()> {
-        let path = self.log(&node.name, what);
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
-        let child = self
-            .netns(&node.name)?
-            .command(&invocation.program)?
-            .args(&invocation.arguments)
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("run {} on {}", invocation.program.display(), node.name))?;
-        Process::from_child(&child)?.write_pidfile(&self.pidfile(&node.name, what))
+        let log = self.log(&node.name, what);
+        let process = invocation.spawn(&self.netns(&node.name)?, &log)?;
+        process.write_pidfile(&self.pidfile(&node.name, what))
     }
 
     /// The log of a node's `daemon` or `service`.
@@ -221,22 +208,25 @@ impl Lab {
     }
 
     /// Gives a crashed machine its power back: a new network stack, as after a boot, the same disk, and
-    /// service and daemon start.
+    /// service and daemon of a node start.
     ///
     /// # Errors
     /// The machine is not off, or something cannot be made or run.
     pub fn boot(&self, name: &str) -> Result<()> {
         let topology = self.topology();
-        let node = topology.node(name)?;
+        let netns = self.netns(name)?;
         if !self.is_crashed(name) {
             bail!("the machine {name} is on");
         }
-        self.netns(name)?.remove()?;
+        netns.remove()?;
         Netns::create(&topology.netns(name))?;
         self.switch().renew(name)?;
         configure(topology, name)?;
         self.switch().cable(name, true)?;
         fs::remove_file(self.crash_marker(name)).context("remove the mark of the crash")?;
+        let Some(node) = topology.nodes.iter().find(|node| node.name == name) else {
+            return Ok(());
+        };
         self.start_service(node)?;
         if self.backend().runs_on(node) {
             self.start_daemon(name)?;

@@ -108,7 +108,7 @@ struct In6Request {
     index: libc::c_int,
 }
 
-fn index(name: &str) -> Result<libc::c_int> {
+pub(crate) fn index(name: &str) -> Result<libc::c_int> {
     let socket = control_socket(libc::AF_INET)?;
     let mut request = request(name)?;
     ioctl(&socket, libc::SIOCGIFINDEX, &mut request)
@@ -155,7 +155,11 @@ fn control_socket(family: libc::c_int) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn ioctl<T>(socket: &OwnedFd, call: libc::Ioctl, argument: &mut T) -> io::Result<()> {
+pub(crate) fn ioctl<T>(
+    socket: &impl AsRawFd,
+    call: libc::Ioctl,
+    argument: &mut T,
+) -> io::Result<()> {
     // SAFETY: every caller passes the structure that `call` reads and writes.
     cvt(unsafe { libc::ioctl(socket.as_raw_fd(), call, std::ptr::from_mut(argument)) }).map(drop)
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,18 @@ pub fn program() -> &'static Path {
 
 /// True if the test can run here. In CI it must.
 pub fn possible() -> bool {
+    possible_with(&[])
+}
+
+/// As `possible`, for a test that needs these programs.
+pub fn possible_with(programs: &[&str]) -> bool {
+    let absent = |program: &&&str| Command::new(program).arg("-v").output().is_err();
     let missing = if !buoy_lab::sys::is_root() {
-        "not root"
+        "not root".to_owned()
     } else if !Path::new("/dev/net/tun").exists() {
-        "no /dev/net/tun"
+        "no /dev/net/tun".to_owned()
+    } else if let Some(program) = programs.iter().find(absent) {
+        format!("no {program}")
     } else {
         return true;
     };

@@ -61,6 +61,7 @@ same_values!(
     Group,
     Edited,
     Yielded,
+    Unfenced,
 );
 
 fn or_empty<T: ToString>(value: Option<&T>) -> String {

@@ -2,8 +2,10 @@
 
 mod event;
 mod spec;
+mod vrrp;
 
 pub use spec::{address_texts, parse_address};
+pub use vrrp::{declaration, keep_password};
 
 use std::fmt::Display;
 

@@ -178,6 +178,7 @@ impl From<&spec::VipSpec> for v1::VipSpec {
             label: v.label.clone(),
             scope: v1::Scope::from(v.scope).into(),
             placement: Some((&v.placement).into()),
+            vrrp: v.vrrp.as_deref().map(Into::into),
         }
     }
 }
@@ -204,6 +205,11 @@ impl TryFrom<v1::VipSpec> for spec::VipSpec {
         }
         let scope = v1::Scope::try_from(v.scope).map_err(|_| unknown_value("scope", v.scope))?;
         let placement = v.placement.unwrap_or_default();
+        let vrrp: Option<spec::VrrpSpec> = v
+            .vrrp
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(|e: ConvertError| e.within("vrrp"))?;
         Ok(spec::VipSpec {
             name,
             addresses,
@@ -213,6 +219,7 @@ impl TryFrom<v1::VipSpec> for spec::VipSpec {
             placement: placement
                 .try_into()
                 .map_err(|e: ConvertError| e.within("placement"))?,
+            vrrp: vrrp.map(Box::new),
         })
     }
 }
@@ -241,6 +248,7 @@ mod tests {
                 colocate_with: BTreeSet::from(["web-2".parse().unwrap()]),
                 avoid: BTreeSet::from(["db".parse().unwrap()]),
             },
+            vrrp: None,
         }
     }
 

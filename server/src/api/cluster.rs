@@ -3,17 +3,19 @@
 use buoy_core::NodeId;
 use buoy_core::spec::{MAX_HISTORY, VipSpec};
 use buoy_core::state::{Command, Settings};
+use buoy_proto::convert::keep_password;
 use buoy_proto::v1::cluster_server::Cluster;
 use buoy_proto::v1::{
     Change, DeleteVipRequest, DeleteVipResponse, DrainRequest, DrainResponse, ExplainRequest,
     ExplainResponse, HistoryRequest, HistoryResponse, ListNodesRequest, ListNodesResponse,
     MoveVipRequest, MoveVipResponse, PutSettingsRequest, PutSettingsResponse, PutVipRequest,
     PutVipResponse, StatusRequest, StatusResponse, UndrainRequest, UndrainResponse,
+    VrrpStatusRequest, VrrpStatusResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::view::{Look, find_node, node_ref};
-use super::{ApiContext, explain, moves, read, status, write};
+use super::{ApiContext, explain, moves, read, status, vrrp, write};
 use crate::peer::raft_view;
 
 /// Events in a History answer when the caller names no limit.
@@ -60,10 +62,15 @@ impl Cluster for ClusterService {
         &self,
         request: Request<PutVipRequest>,
     ) -> Result<Response<PutVipResponse>, Status> {
-        let vip = request.into_inner().vip.ok_or_else(|| missing("vip"))?;
+        let mut vip = request.into_inner().vip.ok_or_else(|| missing("vip"))?;
+        if let Ok(name) = vip.name.parse()
+            && let Some(stored) = self.context.reader.read().vips.get(&name)
+        {
+            keep_password(&mut vip, &stored.spec);
+        }
         let spec = VipSpec::try_from(vip)
             .map_err(|e| Status::invalid_argument(e.within("vip").to_string()))?;
-        let revision = self.write(Command::PutVip(spec)).await?;
+        let revision = self.write(Command::put_vip(spec)).await?;
         Ok(Response::new(PutVipResponse { revision }))
     }
 
@@ -190,5 +197,12 @@ impl Cluster for ClusterService {
         explain::explain(&self.context, &request.into_inner().vip)
             .await
             .map(Response::new)
+    }
+
+    async fn vrrp_status(
+        &self,
+        _: Request<VrrpStatusRequest>,
+    ) -> Result<Response<VrrpStatusResponse>, Status> {
+        Ok(Response::new(vrrp::status(&self.context).await))
     }
 }

@@ -9,6 +9,7 @@ mod read;
 mod serve;
 mod status;
 mod view;
+mod vrrp;
 mod watch;
 mod write;
 
@@ -24,7 +25,9 @@ use buoy_storage::{Raft, StateReader};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch as channel};
 
+use crate::lease::Lateness;
 use crate::peer::{Admission, PeerPool};
+use crate::vrrp::RouterView;
 
 pub(crate) use read::barrier;
 pub(crate) use read::wait_applied;
@@ -50,6 +53,8 @@ pub struct ApiContext {
     pub reports: Arc<dyn Fn(NodeReport) + Send + Sync>,
     /// What this node knows of leases.
     pub lease: Arc<dyn LeaseInfo>,
+    /// What this node's VRRP routers do.
+    pub vrrp: Arc<dyn Fn() -> BoxFuture<'static, Vec<RouterView>> + Send + Sync>,
     /// Places for watchers, of all listeners together.
     pub watchers: Arc<Semaphore>,
     /// Version of this daemon.
@@ -73,6 +78,9 @@ pub trait LeaseInfo: Send + Sync + 'static {
 
     /// How long ago this node heard a renewal of `node`; `None`: not since its start.
     fn heard(&self, node: NodeId) -> Option<Duration>;
+
+    /// How late the lease thread woke up.
+    fn lateness(&self) -> Lateness;
 
     /// Moves whenever what [`LeaseInfo::held`] says of any VIP has changed.
     fn changes(&self) -> channel::Receiver<u64>;
@@ -107,6 +115,11 @@ pub struct Promise {
     pub epoch: Epoch,
     /// Until it ends.
     pub remaining: Duration,
+}
+
+/// Whole microseconds, saturating.
+pub(crate) fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whole milliseconds, saturating.

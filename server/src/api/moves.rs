@@ -7,7 +7,9 @@ use buoy_core::state::{Cause, Command, Move, State, Vip};
 use buoy_core::{Epoch, NodeId, VipName};
 use buoy_proto::v1::move_vip_request::Target;
 use buoy_proto::v1::{MoveVipRequest, MoveVipResponse};
+use tokio::time::sleep;
 use tonic::{Code, Status};
+use tracing::{debug, info};
 
 use super::view::{Look, find_node, find_vip, node_ref};
 use super::{ApiContext, read, write};
@@ -16,6 +18,8 @@ use super::{ApiContext, read, write};
 const ACTIVE_LIMIT: Duration = Duration::from_secs(2);
 /// Longest time for the question itself, on top.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
+/// Time between two questions to a node that cannot be reached.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a move is tried again because the VIP moved meanwhile.
 const ATTEMPTS: usize = 4;
 
@@ -183,15 +187,61 @@ async fn active(context: &ApiContext, owner: NodeId, vip: &VipName, epoch: Epoch
     if owner == context.me {
         return super::becomes_active(&*context.lease, vip, epoch, ACTIVE_LIMIT).await;
     }
-    match context
-        .pool
-        .lease(owner, vip, epoch, ACTIVE_LIMIT, ASK_LIMIT)
-        .await
-    {
+    let ask = |left| context.pool.lease(owner, vip, epoch, left, ASK_LIMIT);
+    match answered(ACTIVE_LIMIT, ask).await {
         Ok(answer) => answer.active && answer.epoch >= epoch,
         Err(status) => {
-            tracing::info!(%vip, %owner, "the new owner cannot be asked: {}", status.message());
+            info!(%vip, %owner, "the new owner cannot be asked: {}", status.message());
             false
         }
+    }
+}
+
+/// Asks, with the time that is left, until there is an answer: the connection to a node that was restarted is found
+/// broken by the first who uses it, and is made anew for the next.
+async fn answered<T, F>(limit: Duration, ask: impl Fn(Duration) -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match ask(left).await {
+            Err(status) if status.code() != Code::DeadlineExceeded && left > ASK_AGAIN => {
+                debug!("asked again: {}", status.message());
+                sleep(ASK_AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broken_connection_is_no_answer() {
+        let asked = AtomicU32::new(0);
+        let third = answered(ACTIVE_LIMIT, |left| {
+            assert!(left <= ACTIVE_LIMIT);
+            std::future::ready(match asked.fetch_add(1, Ordering::Relaxed) {
+                2 => Ok("active"),
+                _ => Err(Status::unavailable("transport error")),
+            })
+        });
+        assert_eq!(third.await.unwrap(), "active");
+        // Not for ever.
+        let limit = ASK_AGAIN * 2;
+        let never = answered(limit, |_| {
+            std::future::ready(Err::<(), _>(Status::unavailable("gone")))
+        });
+        assert_eq!(never.await.unwrap_err().message(), "gone");
+        let late = answered(limit, |_| {
+            std::future::ready(Err::<(), _>(Status::deadline_exceeded("late")))
+        });
+        assert_eq!(late.await.unwrap_err().message(), "late");
     }
 }

@@ -5,7 +5,8 @@ use buoy_core::state::{Node, State};
 use buoy_proto::v1::{self, NodeStatus, Quorum, StatusResponse};
 
 use super::view::{Look, node_ref};
-use super::{ApiContext, millis};
+use super::{ApiContext, micros, millis};
+use crate::lease::Lateness;
 use crate::peer::{RaftView, raft_view};
 
 /// Everything at a glance, without asking anybody.
@@ -34,6 +35,16 @@ pub(super) async fn status(context: &ApiContext) -> StatusResponse {
         quarantine_ms: millis(look.voter.quarantine),
         insecure: context.pool.tls().is_insecure(),
         history_id: state.history_id,
+        lateness: Some(lateness(context.lease.lateness())),
+    }
+}
+
+fn lateness(l: Lateness) -> v1::Lateness {
+    v1::Lateness {
+        wakes: l.wakes,
+        mean_us: micros(l.mean),
+        max_us: micros(l.max),
+        max_last_minute_us: micros(l.max_last_minute),
     }
 }
 

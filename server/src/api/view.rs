@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use buoy_core::NodeId;
-use buoy_core::health::{HealthView, NodeReport};
+use buoy_core::health::{HealthView, Hearing, NodeReport};
 use buoy_core::placement::PlanParams;
 use buoy_core::state::{Assignment, State, Vip};
 use buoy_proto::convert::address_texts;
@@ -232,6 +232,11 @@ impl<'a> Look<'a> {
                 self.name(state, p.node),
                 millis(p.remaining)
             ));
+        }
+        let report = self.health.get(&a.node).and_then(|h| h.report.as_ref());
+        if let Some(Hearing::Unsure) = report.and_then(|r| r.vrrp.get(&vip.spec.name)) {
+            let words = "it listens first whether another VRRP router has the address";
+            return Some(words.to_owned());
         }
         let quarantine = millis(self.voter.quarantine);
         (quarantine > 0).then(|| {

@@ -59,7 +59,7 @@ pub async fn propose(context: &ApiContext, command: Command) -> Result<Proposed,
 
 /// A declaration that no state could accept does not enter the log.
 fn check(command: &Command) -> Result<(), Status> {
-    let Command::PutVip(spec) = command else {
+    let (Command::PutVip(spec) | Command::PutVipWithVrrp { spec, .. }) = command else {
         return Ok(());
     };
     spec.validate().map_err(|found| {

@@ -47,10 +47,10 @@ impl Carrier {
         let mut kept = unchanged(&before, &next);
         if !kept.is_empty() {
             // Without the packet gate nothing may stay that has no lease.
-            let link = links.as_ref().and_then(|l| l.link(&before.interface));
-            if !link.is_some_and(|link| self.gated.contains(link.index)) {
-                kept.clear();
-            }
+            kept.retain(|ip| {
+                let link = links.as_ref().and_then(|l| l.link(&before.carrier_of(*ip)));
+                link.is_some_and(|link| self.gated.guards(link.index))
+            });
         }
         kept
     }

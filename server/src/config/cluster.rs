@@ -35,6 +35,7 @@ pub(super) struct Own {
     pub socket: PathBuf,
     pub listen: Option<SocketAddr>,
     pub fence: Fence,
+    pub watchdog: Option<PathBuf>,
 }
 
 /// Reads `[cluster]` and its nodes.
@@ -135,6 +136,7 @@ pub(super) fn read_own(table: &Table<'_>, base: &Path, problems: &mut Problems) 
     let fence = table.word("fence", problems, |word| match word {
         "auto" => Some(Fence::Auto),
         "ebpf" => Some(Fence::Ebpf),
+        "nft" => Some(Fence::Nft),
         "userspace-only" => Some(Fence::UserspaceOnly),
         _ => None,
     });
@@ -146,6 +148,7 @@ pub(super) fn read_own(table: &Table<'_>, base: &Path, problems: &mut Problems) 
             .parsed("listen", problems, parse_socket)
             .map(|l| l.value),
         fence: fence.map_or_else(Fence::default, |f| f.value),
+        watchdog: read_path(table, "watchdog", base, problems).map(|p| p.value),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod contents;
+mod external;
 mod host;
 mod page;
 mod places;
@@ -13,6 +14,7 @@ mod table;
 mod timing;
 mod value;
 mod vip;
+mod vrrp;
 mod words;
 
 use std::fmt;
@@ -25,6 +27,7 @@ use buoy_core::spec::{NodeSpec, Role, VipSpec};
 use toml::de::DeTable;
 
 pub use contents::Contents;
+pub use external::{ExternalFence, OnFailure, check_program};
 pub use host::{HostInterface, check_against_host, interfaces};
 pub use page::{EXAMPLE, configuration_page};
 pub use problem::{ConfigErrors, MAX_PROBLEMS, Problem, Source};
@@ -48,11 +51,13 @@ pub const MAX_FILE: u64 = 8 << 20;
 /// Which gate in the kernel enforces the leases (`node.fence`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Fence {
-    /// The strongest that Buoy has: today that is eBPF. Without one, no start.
+    /// eBPF, or nftables where no BPF program can be loaded. Without either, no start.
     #[default]
     Auto,
     /// eBPF or no start.
     Ebpf,
+    /// nftables or no start.
+    Nft,
     /// None: a stopped daemon may go on answering.
     UserspaceOnly,
 }
@@ -62,6 +67,7 @@ impl fmt::Display for Fence {
         f.write_str(match self {
             Fence::Auto => "auto",
             Fence::Ebpf => "ebpf",
+            Fence::Nft => "nft",
             Fence::UserspaceOnly => "userspace-only",
         })
     }
@@ -99,12 +105,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The gate.
     pub fence: Fence,
+    /// The hardware watchdog to use.
+    pub watchdog: Option<PathBuf>,
     /// The certificates; `None`: insecure.
     pub tls: Option<TlsFiles>,
     /// Profile that the timings started from.
     pub profile: Profile,
     /// Timings.
     pub timing: Timing,
+    /// What fences silent nodes from outside; `None`: nothing.
+    pub external_fence: Option<ExternalFence>,
     /// VIPs of a new cluster; a cluster that exists ignores them.
     pub vips: Vec<VipSpec>,
     /// How much is logged.
@@ -308,6 +318,9 @@ fn read_config(
         Some(table) => timing::read_timing(&table, problems),
         None => (Profile::default(), Timing::default()),
     };
+    let external_fence = root
+        .table("external_fence", problems)
+        .map(|t| external::read(&t, &mut places, problems));
     let log_level = root
         .table("log", problems)
         .and_then(|t| read_level(&t, problems));
@@ -324,8 +337,13 @@ fn read_config(
     warnings.extend(few_nodes(&nodes));
     let own = own?;
     let me = cluster::find_me(&own, &nodes, problems)?;
+    if external_fence.is_some() && me.role == Role::Witness {
+        warnings.push(external::ON_A_WITNESS.to_owned());
+    }
+    let external_fence = external_fence.flatten();
     if let Some(host) = host {
         notes.extend(host::compare(&me, &vips, &places, host, problems));
+        external::compare(external_fence.as_ref(), &places, problems);
     }
     Some(Config {
         path: path.to_owned(),
@@ -338,9 +356,11 @@ fn read_config(
         data_dir: own.data_dir,
         socket: own.socket,
         fence: own.fence,
+        watchdog: own.watchdog,
         tls: tls.flatten(),
         profile,
         timing,
+        external_fence,
         vips,
         log_level: log_level.unwrap_or(tracing::Level::INFO),
         source: source.clone(),

@@ -88,6 +88,9 @@ impl Judged<'_> {
         let mut vips = self.vips.to_vec();
         for vip in &mut vips {
             vip.placement.priority.clear();
+            if let Some(face) = &mut vip.vrrp {
+                face.source.clear();
+            }
             for names in [&mut vip.placement.colocate_with, &mut vip.placement.avoid] {
                 names.retain(|n| known.contains(n));
             }

@@ -1,8 +1,8 @@
 //! What SIGHUP can take over from a changed file, and what needs a restart or a command.
 
-use super::Config;
 use super::stored::{NODES_STAY, show_node};
 use super::timing::entries;
+use super::{Config, format_duration};
 
 /// One setting that differs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,12 +85,21 @@ impl Config {
         add("node.socket", self.socket.display().to_string());
         add("node.listen", self.listen.to_string());
         add("node.fence", self.fence.to_string());
+        let watchdog = self.watchdog.as_ref();
+        add("node.watchdog", show(watchdog.map(|w| w.display())));
         let tls = self.tls.as_ref();
         add("tls.ca", show(tls.map(|t| t.ca.display())));
         add("tls.cert", show(tls.map(|t| t.cert.display())));
         add("tls.key", show(tls.map(|t| t.key.display())));
         for (key, value) in entries(&self.timing) {
             add(&format!("timing.{key}"), value);
+        }
+        if let Some(e) = &self.external_fence {
+            add("external_fence.program", e.program.display().to_string());
+            add("external_fence.args", format!("{:?}", e.args));
+            add("external_fence.timeout", format_duration(e.timeout));
+            add("external_fence.wait", e.wait.is_some().to_string());
+            add("external_fence.on_failure", show(e.wait));
         }
         add("log.level", self.log_level.to_string().to_lowercase());
         list

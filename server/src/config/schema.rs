@@ -30,8 +30,12 @@ pub enum Kind {
     Addresses,
     /// A list of VIP names.
     Names,
+    /// A list of texts.
+    Texts,
     /// A table of node name = priority.
     Priorities,
+    /// A table of node name = address, or list of addresses.
+    Sources,
 }
 
 impl Kind {
@@ -51,7 +55,9 @@ impl Kind {
             }
             Kind::Addresses => "a list of addresses".into(),
             Kind::Names => "a list of VIP names".into(),
+            Kind::Texts => "a list of texts".into(),
             Kind::Priorities => "a table of node name = priority".into(),
+            Kind::Sources => "a table of node name = address".into(),
         }
     }
 }

@@ -68,6 +68,7 @@ data_dir = "data"
 socket = "/tmp/s"
 listen = "0.0.0.0:1"
 fence = "userspace-only"
+watchdog = "/dev/watchdog1"
 [timing]
 profile = "wan"
 renew = "400ms"
@@ -111,6 +112,7 @@ level = "trace"
         (Some("/tmp/s"), "0.0.0.0:1")
     );
     assert_eq!((c.fence, c.profile), (Fence::UserspaceOnly, Profile::Wan));
+    assert_eq!(c.watchdog.as_deref(), Some(Path::new("/dev/watchdog1")));
     let shown: Vec<String> = timing::entries(&c.timing)
         .into_iter()
         .map(|(_, v)| v)
@@ -189,7 +191,7 @@ fn every_key_of_the_schema_is_read() {
             } else {
                 format!("[{}]", s.path)
             };
-            let parent = if s.path == "vip.placement" {
+            let parent = if s.path.starts_with("vip.") {
                 "[[vip]]\n"
             } else {
                 ""
@@ -198,7 +200,14 @@ fn every_key_of_the_schema_is_read() {
             let said = messages(&file(&format!("{} = {wrong}", key.name)));
             let expected = format!("`{}.{}` must be {}", s.path, key.name, key.kind.describe());
             assert!(said.contains(&expected), "{expected}\nin\n{said}");
-            let said = messages(&file(key.example));
+            // One that is refused where nothing waits.
+            let beside = match key.name {
+                "on_failure" => "wait = true\n",
+                "auth" => "password = \"1111\"\n",
+                "password" => "auth = \"pass\"\n",
+                _ => "",
+            };
+            let said = messages(&file(&format!("{beside}{}", key.example)));
             let path = format!("`{}.{}`", s.path, key.name);
             assert!(
                 !said.contains(&path) && !said.contains("unknown"),
@@ -241,6 +250,14 @@ fn unreadable_files_say_why() {
 
 fn parse_bytes(content: &[u8]) -> Result<Config, ConfigErrors> {
     Config::parse(Path::new("f.toml"), content)
+}
+
+#[test]
+fn a_file_of_vips_alone_names_sources_of_nodes_that_only_the_cluster_has() {
+    let text = "[[vip]]\nname = \"web\"\naddresses = [\"192.0.2.1/24\"]\ninterface = \"eth0\"\n\
+                [vip.vrrp]\nvrid = 51\nsource = { n2 = \"192.0.2.22\" }\n";
+    let vips = parse_vips(Path::new("v.toml"), text.as_bytes()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(vips[0].vrrp.as_ref().unwrap().source.len(), 1);
 }
 
 #[test]

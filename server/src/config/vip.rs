@@ -14,6 +14,7 @@ use super::places::Places;
 use super::problem::{Problem, Problems};
 use super::table::{Table, describe, whole};
 use super::value::parse_duration;
+use super::vrrp::read_face;
 
 /// Reads all `[[vip]]` tables. A VIP with broken parts is kept, with their places marked as broken; one
 /// without a name is not.
@@ -93,6 +94,9 @@ impl Reader<'_, '_> {
         let placement = placement
             .map(|t| self.read_placement(&t))
             .unwrap_or_default();
+        let vrrp = table
+            .table("vrrp", self.problems)
+            .and_then(|t| read_face(&t, &self.at, self.places, self.problems));
         let name = name?;
         self.put("name", name.span);
         Some(VipSpec {
@@ -102,6 +106,7 @@ impl Reader<'_, '_> {
             label: label.map(|l| l.value.to_owned()),
             scope: scope.map_or_else(Scope::default, |s| s.value),
             placement,
+            vrrp: vrrp.map(Box::new),
         })
     }
 

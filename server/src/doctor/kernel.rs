@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use buoy_fence::gate::{EbpfGate, EbpfOptions, Gate};
+use buoy_fence::gate::GateKind;
 use buoy_fence::process::{
     CAP_BPF, CAP_IPC_LOCK, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_SYS_NICE, Capability,
     effective_capabilities, holds, release,
 };
 
 use super::{Files, Finding};
+use crate::choice::make_gate;
+use crate::config::Fence;
 use crate::precheck::MIN_LEASE_WITHOUT_REALTIME;
 use crate::sys;
 
@@ -19,7 +21,7 @@ const CAPABILITIES: [(Capability, &str); 5] = [
         CAP_NET_RAW,
         "no gratuitous ARP, so neighbours send to the old owner until their caches expire",
     ),
-    (CAP_BPF, "no eBPF gate"),
+    (CAP_BPF, "no eBPF gate, only nftables"),
     (
         CAP_SYS_NICE,
         "no realtime scheduling, unless RLIMIT_RTPRIO allows it",
@@ -30,15 +32,15 @@ const CAPABILITIES: [(Capability, &str); 5] = [
     ),
 ];
 /// Those without which Buoy does not do its job.
-const NEEDED: [Capability; 3] = [CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF];
+const NEEDED: [Capability; 2] = [CAP_NET_ADMIN, CAP_NET_RAW];
 
 /// Clock sources that are slow to read, or known to drift.
 const POOR_CLOCKS: [&str; 5] = ["acpi_pm", "hpet", "jiffies", "pit", "refined-jiffies"];
 
-pub(super) fn examine(files: &Files) -> Vec<Finding> {
+pub(super) fn examine(files: &Files, fence: Fence) -> Vec<Finding> {
     let held = effective_capabilities().unwrap_or(0);
     let mut found = permissions(held);
-    found.push(gate());
+    found.extend(gate(fence));
     found.extend(clocks(files));
     found.push(memory(held));
     found.push(realtime(files, held));
@@ -72,20 +74,31 @@ fn permissions(held: u64) -> Vec<Finding> {
     lacking
 }
 
-/// The kernel loads, verifies and runs the very programs; nothing is attached.
-fn gate() -> Finding {
+/// The kernel takes the gate that is asked for, and that one judges trial packets; nothing of it stays.
+fn gate(fence: Fence) -> Vec<Finding> {
     const ABOUT: &str = "gate";
-    let tried = EbpfGate::new(EbpfOptions::default()).and_then(|mut gate| gate.self_test());
-    match tried {
-        Ok(()) => Finding::fine(
+    let tried = make_gate(fence).and_then(|(mut gate, warnings)| {
+        gate.self_test()?;
+        Ok((gate.kind(), warnings))
+    });
+    let (kind, warnings) = match tried {
+        Ok(tried) => tried,
+        Err(e) => return vec![Finding::problem(ABOUT, e.to_string(), "")],
+    };
+    let mut found: Vec<Finding> = warnings
+        .into_iter()
+        .map(|warning| Finding::warning(ABOUT, warning, ""))
+        .collect();
+    if kind != GateKind::UserspaceOnly {
+        found.push(Finding::fine(
             ABOUT,
             format!(
-                "eBPF: loaded, and it drops and passes trial packets as it should (Linux {})",
+                "{kind}: it drops and passes trial packets as it should (Linux {})",
                 release()
             ),
-        ),
-        Err(e) => Finding::problem(ABOUT, e.to_string(), ""),
+        ));
     }
+    found
 }
 
 fn clocks(files: &Files) -> Vec<Finding> {
@@ -142,7 +155,7 @@ fn memory(held: u64) -> Finding {
 
 fn realtime(files: &Files, held: u64) -> Finding {
     const ABOUT: &str = "realtime";
-    let tried = std::thread::spawn(sys::realtime).join();
+    let tried = std::thread::spawn(|| sys::realtime(sys::LEASE_PRIORITY)).join();
     let refused = match tried {
         Ok(Ok(())) => match files.number("proc/sys/kernel/sched_rt_runtime_us") {
             Some(0) => {

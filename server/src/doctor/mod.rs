@@ -4,6 +4,7 @@ mod firewall;
 mod kernel;
 mod network;
 mod owners;
+mod watchdog;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use buoy_fence::link::{ARPHRD_ETHER, Links, Snapshot};
 
 use crate::checks;
-use crate::config::{Config, check_against_host, interfaces};
+use crate::config::{Config, Fence, check_against_host, interfaces};
 use crate::precheck::judge;
 
 /// How much a finding matters.
@@ -85,7 +86,7 @@ impl Files {
 /// Looks at this machine, as this user: for `config`, or in general. Changes nothing.
 pub async fn examine(config: Option<&Config>) -> Vec<Finding> {
     let files = Files::host();
-    let mut found = kernel::examine(&files);
+    let mut found = kernel::examine(&files, config.map_or_else(Fence::default, |c| c.fence));
     match Links::open().and_then(|links| links.snapshot()) {
         Ok(snapshot) => {
             for name in concerned(config, &snapshot) {
@@ -105,6 +106,9 @@ pub async fn examine(config: Option<&Config>) -> Vec<Finding> {
     let port = config.map_or(buoy_proto::DEFAULT_PORT, |c| c.listen.port());
     found.extend(firewall::examine(port));
     if let Some(config) = config {
+        if let Some(path) = &config.watchdog {
+            found.extend(watchdog::examine(&files, path));
+        }
         found.extend(configured(config).await);
     }
     found

@@ -15,9 +15,10 @@ use arc_swap::ArcSwap;
 use buoy_core::lease::holder::{Holder, HolderEffect, HolderEvent};
 use buoy_core::lease::voter::{Voter, VoterEffect, VoterEvent};
 use buoy_core::lease::{Answer, LogView, Renew};
-use buoy_core::{Mono, NodeId, Session};
+use buoy_core::{Epoch, Mono, NodeId, Session, VipName};
 use buoy_fence::clock::boottime;
 use buoy_fence::gate::Gate;
+use buoy_fence::{fault_point, plant};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
@@ -47,22 +48,28 @@ pub(super) struct Parts {
 pub(super) struct Driver {
     me: NodeId,
     voter: Voter,
-    holder: Holder,
+    pub(super) holder: Holder,
     valve: Valve,
     suspect_after: Duration,
     log_view: Arc<ArcSwap<LogView>>,
     shared: Arc<LeaseShared>,
     out: UnboundedSender<LeaseOut>,
     seen_view: Arc<LogView>,
+    /// VIPs whose gate stays shut although they may be granted, and the slot that they would rest on then.
+    withheld: BTreeMap<(VipName, Epoch), Option<u32>>,
     outbound: BTreeMap<NodeId, Outlet>,
     inbound: BTreeMap<NodeId, (Session, Outlet)>,
     voter_effects: Vec<VoterEffect>,
-    holder_effects: Vec<HolderEffect>,
+    pub(super) holder_effects: Vec<HolderEffect>,
     held_changed: bool,
     to_tell: Vec<LeaseOut>,
     /// Woken when the next deadline may have moved.
     pub(super) wake: std::rc::Rc<Notify>,
     armed: Option<Mono>,
+    #[cfg(feature = "fault-points")]
+    pub(super) released: Vec<super::planted::Released>,
+    #[cfg(feature = "fault-points")]
+    pub(super) shutting_released: bool,
 }
 
 impl Driver {
@@ -78,6 +85,7 @@ impl Driver {
             shared: parts.shared,
             out: parts.out,
             seen_view: seen_view.clone(),
+            withheld: BTreeMap::new(),
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
             voter_effects: Vec::new(),
@@ -86,6 +94,10 @@ impl Driver {
             to_tell: Vec::new(),
             wake: Default::default(),
             armed: None,
+            #[cfg(feature = "fault-points")]
+            released: Vec::new(),
+            #[cfg(feature = "fault-points")]
+            shutting_released: false,
         };
         driver.voter(VoterEvent::Log(seen_view));
         driver
@@ -100,15 +112,23 @@ impl Driver {
 
     /// Time has passed.
     pub(super) fn tick(&mut self) {
+        plant!(ReleaseBeforeShut => self.shut_released());
+        fault_point!("renewal.due");
         let now = boottime();
         let late = self
             .armed
             .take()
             .map_or(Duration::ZERO, |due| now.since(due));
-        self.shared.note_wake(late);
+        self.shared.lateness.note(late, now);
         self.note_steadiness(now, late);
         self.voter(VoterEvent::Tick);
-        self.holder(HolderEvent::Tick);
+        let now = boottime();
+        fault_point!("renewal.timed");
+        self.holder
+            .handle(now, HolderEvent::Tick, &mut self.holder_effects);
+        fault_point!("renewal.decided");
+        self.settle();
+        fault_point!("renewal.done");
     }
 
     /// A thread that was held up, or a node that was cut off, has not heard others for its own sake: it
@@ -198,7 +218,14 @@ impl Driver {
             return;
         }
         self.shared.answers.fetch_add(1, Relaxed);
-        self.holder(HolderEvent::Answer(answer));
+        fault_point!("answer.decoded", answer.voter.0);
+        let now = boottime();
+        fault_point!("answer.timed");
+        self.holder
+            .handle(now, HolderEvent::Answer(answer), &mut self.holder_effects);
+        fault_point!("answer.counted");
+        self.settle();
+        fault_point!("answer.done");
         for voter in self.holder.voters() {
             if let (Some(times), Some(at)) = (self.shared.peers.get(&voter.node), voter.answered) {
                 times.answered.store(at.0, Relaxed);
@@ -237,13 +264,24 @@ impl Driver {
             LeaseIn::Applied(_) | LeaseIn::Lowered { .. } | LeaseIn::Stop
         );
         match input {
-            LeaseIn::Applied(view) => self.holder(HolderEvent::Applied(view)),
+            LeaseIn::Applied(view) => {
+                self.holder(HolderEvent::Applied(view));
+                self.forget_withheld();
+            }
+            LeaseIn::Withhold(vips) => self.withheld.extend(vips.into_iter().map(|k| (k, None))),
+            LeaseIn::LetUp { vip, epoch } => self.let_up(vip, epoch),
             LeaseIn::Ended(turn) => {
                 self.tell(LeaseOut::Ended(turn));
                 self.settle();
             }
             LeaseIn::Lowered { vip, epoch, kept } => {
-                self.holder(HolderEvent::Lowered { vip, epoch, kept });
+                fault_point!("release.heard");
+                let lowered = HolderEvent::Lowered { vip, epoch, kept };
+                self.holder
+                    .handle(boottime(), lowered, &mut self.holder_effects);
+                fault_point!("release.counted");
+                self.settle();
+                fault_point!("release.queued");
                 if self.valve.has_unwanted() {
                     self.valve.forget_unwanted(&self.holder.addresses());
                 }
@@ -255,6 +293,7 @@ impl Driver {
             LeaseIn::MaxLowered => self.voter(VoterEvent::MaxLowered),
             LeaseIn::Manage(addresses) => self.valve.manage(addresses, &self.holder.addresses()),
             LeaseIn::Stop => self.holder(HolderEvent::Stop),
+            LeaseIn::Look => self.shared.note_look(boottime()),
             LeaseIn::Promises(reply) => {
                 // A caller that no longer waits needs no answer.
                 let _ = reply.send(self.promises());
@@ -304,7 +343,7 @@ impl Driver {
     }
 
     /// Carries out effects until neither machine has any left; both machines may feed each other.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while !(self.voter_effects.is_empty() && self.holder_effects.is_empty()) {
             let mut effects = std::mem::take(&mut self.voter_effects);
             for effect in effects.drain(..) {
@@ -312,9 +351,7 @@ impl Driver {
             }
             self.keep_buffer_voter(effects);
             let mut effects = std::mem::take(&mut self.holder_effects);
-            for effect in effects.drain(..) {
-                self.holder_effect(effect);
-            }
+            self.holder_effects(effects.drain(..));
             self.keep_buffer_holder(effects);
         }
         if std::mem::take(&mut self.held_changed) {
@@ -342,9 +379,12 @@ impl Driver {
     fn voter_effect(&mut self, effect: VoterEffect) {
         match effect {
             VoterEffect::Answer(answer) if answer.session.node == self.me => {
+                let now = boottime();
+                fault_point!("own.timed");
                 let effects = &mut self.holder_effects;
                 self.holder
-                    .handle(boottime(), HolderEvent::Answer(answer), effects);
+                    .handle(now, HolderEvent::Answer(answer), effects);
+                fault_point!("own.counted");
             }
             VoterEffect::Answer(answer) => {
                 if let Some((session, outlet)) = self.inbound.get(&answer.session.node)
@@ -365,9 +405,13 @@ impl Driver {
 
     fn tell_all(&mut self) {
         for message in self.to_tell.drain(..) {
+            #[cfg(feature = "fault-points")]
+            let told = super::planted::what(&message);
             if self.out.send(message).is_err() {
                 debug!("the daemon is stopping: nobody carries out lease decisions any more");
             }
+            #[cfg(feature = "fault-points")]
+            told();
         }
     }
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use buoy_core::{NodeId, NodeName};
+use buoy_fence::fault_point;
 use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
 use tokio::task::spawn_local;
@@ -248,6 +249,7 @@ async fn read(driver: &Rc<RefCell<Driver>>, outlet: &Outlet) -> String {
 }
 
 fn deliver(driver: &Rc<RefCell<Driver>>, outlet: &Outlet, bytes: &[u8]) {
+    fault_point!("answer.arrived");
     outlet.unanswered.set(None);
     match codec::decode(bytes) {
         Ok(message) => driver.borrow_mut().message(message, outlet.clone()),

@@ -23,6 +23,13 @@ pub enum LeaseOut {
         /// What to add.
         addresses: Vec<IpAddr>,
     },
+    /// A quorum grants the VIP, and the gate is shut: it is withheld ([`LeaseIn::Withhold`]).
+    Granted {
+        /// Which VIP.
+        vip: VipName,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
     /// The gate is shut: remove the addresses, then say [`LeaseIn::Lowered`]. Said again where addresses were kept
     /// that nobody claims: then none may be.
     Down {
@@ -82,6 +89,16 @@ pub enum LeaseIn {
         /// Still there, behind the shut gate, for the newer epoch that is applied here.
         kept: Vec<IpAddr>,
     },
+    /// These are not to be opened yet when they are granted, though their leases are renewed. Said before the view
+    /// that assigns them.
+    Withhold(Vec<(VipName, Epoch)>),
+    /// A VIP is not withheld any more.
+    LetUp {
+        /// Which VIP.
+        vip: VipName,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
     /// A VIP cannot be held here.
     GiveUp {
         /// Which VIP.
@@ -99,6 +116,8 @@ pub enum LeaseIn {
     Manage(Vec<IpAddr>),
     /// Go down on everything.
     Stop,
+    /// Show that this thread runs ([`LeaseShared::looked`](super::LeaseShared::looked)).
+    Look,
     /// What has this voter promised?
     Promises(oneshot::Sender<Promises>),
     /// Run something on the gate, on the thread that writes it.

@@ -5,8 +5,11 @@
 
 mod codec;
 mod driver;
+mod lateness;
 mod link;
 mod messages;
+#[cfg(feature = "fault-points")]
+mod planted;
 pub mod shared;
 #[cfg(test)]
 mod stubborn;
@@ -24,13 +27,14 @@ use arc_swap::ArcSwap;
 use buoy_core::lease::LogView;
 use buoy_core::lease::holder::{Holder, HolderParams};
 use buoy_core::lease::voter::Voter;
-use buoy_core::spec::timing::Timing;
+use buoy_core::spec::timing::{MAX_LEASE, NFT_MARGIN, Timing};
 use buoy_core::{Mono, NodeId, NodeName, Session};
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::Gate;
+use buoy_fence::gate::{Gate, GateKind};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use lateness::Lateness;
 pub use messages::{GateJob, LeaseIn, LeaseOut, Promises};
 pub use shared::{Held, LeaseShared, Phase};
 
@@ -93,7 +97,9 @@ impl LeaseThread {
             .spawn(move || {
                 // Dropped when the thread ends, however it does.
                 let _alive = alive;
-                let refused = crate::sys::realtime().err().map(|e| e.to_string());
+                let refused = crate::sys::realtime(crate::sys::LEASE_PRIORITY)
+                    .err()
+                    .map(|e| e.to_string());
                 let runtime = match tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
@@ -205,10 +211,17 @@ fn begin(setup: Setup, out: UnboundedSender<LeaseOut>) -> io::Result<Begun> {
 
     let now = boottime();
     let me = session.node;
+    let params = holder_params(&timing, setup.gate.kind());
     let parts = Parts {
         me,
-        voter: Voter::new(me, timing.allowance(), now, setup.max_promise, timing.lease),
-        holder: Holder::new(session, holder_params(&timing)),
+        voter: Voter::new(
+            me,
+            timing.allowance(),
+            now,
+            setup.max_promise,
+            named_lease(&params),
+        ),
+        holder: Holder::new(session, params),
         gate: setup.gate,
         suspect_after: timing.suspect_after,
         managed: setup.managed,
@@ -241,9 +254,39 @@ fn begin(setup: Setup, out: UnboundedSender<LeaseOut>) -> io::Result<Begun> {
     Ok((driver, setup.log_view_changed))
 }
 
-fn holder_params(timing: &Timing) -> HolderParams {
+/// What a kind of gate needs beyond the guard that every voter adds. It is named in this node's own renewals: no
+/// other node has to know or to agree.
+fn gate_margin(gate: GateKind) -> Duration {
+    match gate {
+        GateKind::Nft => NFT_MARGIN,
+        GateKind::Ebpf | GateKind::UserspaceOnly => Duration::ZERO,
+    }
+}
+
+/// The longest promise that a node with these timings and this gate asks for.
+pub fn longest_promise(timing: &Timing, gate: GateKind) -> Duration {
+    let named = named_lease(&holder_params(timing, gate));
+    timing.allowance().voter_length(named)
+}
+
+/// The longest promise that any node with these timings asks for, whatever its gate.
+pub fn longest_promise_to_any(timing: &Timing) -> Duration {
+    let gates = [GateKind::Ebpf, GateKind::Nft, GateKind::UserspaceOnly];
+    let longest = gates.map(|gate| longest_promise(timing, gate)).into_iter();
+    longest.max().unwrap_or_default()
+}
+
+/// The lease that a node names in its renewals, which is what voters count with.
+fn named_lease(params: &HolderParams) -> Duration {
+    params.lease.saturating_add(params.gate_margin)
+}
+
+fn holder_params(timing: &Timing, gate: GateKind) -> HolderParams {
+    let margin = gate_margin(gate);
     HolderParams {
-        lease: timing.lease,
+        // Voters refuse renewals that name more than the longest lease.
+        lease: timing.lease.min(MAX_LEASE.saturating_sub(margin)),
+        gate_margin: margin,
         renew_every: timing.renew,
         retry_after: timing.retry,
     }

@@ -12,6 +12,8 @@ use arc_swap::ArcSwap;
 use buoy_core::{Epoch, Incarnation, Mono, NodeId, Session, VipName};
 use tokio::sync::watch;
 
+use super::lateness::LatenessCounts;
+
 pub use buoy_core::lease::holder::Phase;
 
 /// A VIP that this node claims.
@@ -64,12 +66,10 @@ pub struct LeaseShared {
     pub answers: AtomicU64,
     /// Leases that ended without being given up.
     pub lost: AtomicU64,
-    /// Worst wake-up lateness in nanoseconds since start.
-    pub late_max: AtomicU64,
-    /// Sum of wake-up lateness in nanoseconds, and how many wake-ups.
-    pub late_sum: AtomicU64,
-    /// Wake-ups counted.
-    pub wakes: AtomicU64,
+    /// How late the thread woke up.
+    pub lateness: LatenessCounts,
+    /// When the thread last answered [`LeaseIn::Look`](super::LeaseIn::Look) (0: never). What is shown above was true then.
+    looked: AtomicU64,
 }
 
 impl LeaseShared {
@@ -89,9 +89,8 @@ impl LeaseShared {
             renewals: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-            late_max: AtomicU64::new(0),
-            late_sum: AtomicU64::new(0),
-            wakes: AtomicU64::new(0),
+            lateness: LatenessCounts::default(),
+            looked: AtomicU64::new(0),
         }
     }
 
@@ -126,6 +125,15 @@ impl LeaseShared {
         Mono(self.unsteady.load(Relaxed))
     }
 
+    /// When the thread last answered a look.
+    pub fn looked(&self) -> Option<Mono> {
+        read(&self.looked)
+    }
+
+    pub(crate) fn note_look(&self, now: Mono) {
+        self.looked.store(now.0, Release);
+    }
+
     /// A renewal of a session is heard `now`; returns when the node's one before was (0: never).
     pub(super) fn note_heard(&self, session: Session, now: Mono) -> Option<u64> {
         let peer = self.peers.get(&session.node)?;
@@ -135,13 +143,6 @@ impl LeaseShared {
 
     pub(super) fn tick(&self) {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
-    }
-
-    pub(super) fn note_wake(&self, late: Duration) {
-        let late = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
-        self.late_max.fetch_max(late, Relaxed);
-        self.late_sum.fetch_add(late, Relaxed);
-        self.wakes.fetch_add(1, Relaxed);
     }
 }
 

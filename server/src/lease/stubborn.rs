@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use buoy_core::Mono;
 use buoy_fence::gate::{
     Deadlines, Drops, Fenced, Gate, GateError, GateKind, Preceding, Sentry, SlotId, UserspaceGate,
 };
@@ -14,6 +15,11 @@ pub(super) struct Whims {
     pub open: Vec<IpAddr>,
     pub shut: Vec<IpAddr>,
     pub shut_all: bool,
+    pub arm: bool,
+    pub advance: bool,
+    /// What was armed, and what was moved, in order.
+    pub armed: Vec<Mono>,
+    pub advanced: Vec<Vec<(SlotId, Mono)>>,
     pub inner: UserspaceGate,
 }
 
@@ -37,6 +43,10 @@ impl Stubborn {
             open: Vec::new(),
             shut: Vec::new(),
             shut_all: false,
+            arm: false,
+            advance: false,
+            armed: Vec::new(),
+            advanced: Vec::new(),
             inner: UserspaceGate::new(),
         })))
     }
@@ -59,6 +69,22 @@ impl Gate for Stubborn {
     }
     fn deadlines(&self) -> Deadlines {
         self.whims().inner.deadlines()
+    }
+    fn arm(&mut self, until: Mono) -> Result<(), GateError> {
+        let mut whims = self.whims();
+        whims.armed.push(until);
+        if whims.arm {
+            return Err(refusal("arm a renewal"));
+        }
+        whims.inner.arm(until)
+    }
+    fn advance(&mut self, deadlines: &[(SlotId, Mono)]) -> Result<(), GateError> {
+        let mut whims = self.whims();
+        whims.advanced.push(deadlines.to_vec());
+        if whims.advance {
+            return Err(refusal("move deadlines"));
+        }
+        whims.inner.advance(deadlines)
     }
     fn self_test(&mut self) -> Result<(), GateError> {
         Ok(())
@@ -117,6 +143,9 @@ impl Gate for Stubborn {
             return Err(refusal("shut everything"));
         }
         whims.inner.shut_all()
+    }
+    fn remove(&mut self) -> Result<(), GateError> {
+        self.whims().inner.remove()
     }
     fn clear_all(&mut self) -> Result<(), GateError> {
         self.whims().inner.clear_all()

@@ -1,5 +1,8 @@
 //! Three lease threads on loopback, over real QUIC, with a gate that only counts.
 
+mod alone;
+mod watchdogs;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -232,140 +235,11 @@ async fn a_vip_comes_up_moves_and_every_node_is_heard() {
     }
 }
 
-/// A cluster of one: what is assigned is granted at once.
-struct Alone {
-    node: Node,
-    gate: Stubborn,
-    assigned: BTreeMap<VipName, (Epoch, IpAddr)>,
-    last: u64,
-}
-
-impl Alone {
-    fn new() -> Alone {
-        let gate = Stubborn::new();
-        Alone {
-            node: spawn_with(1, &free_addresses(1), gate.clone()),
-            gate,
-            assigned: BTreeMap::new(),
-            last: 0,
-        }
-    }
-
-    fn put(&mut self, vip: &str, last: u8) -> IpAddr {
-        self.last += 1;
-        let address = IpAddr::from([192, 0, 2, last]);
-        self.assigned
-            .insert(vip.parse().unwrap(), (Epoch(self.last), address));
-        self.apply();
-        address
-    }
-
-    fn remove(&mut self, vip: &str) {
-        self.assigned.remove(&vip.parse().unwrap());
-        self.apply();
-    }
-
-    fn apply(&self) {
-        let mut view = LogView::clone(&self.node.view.load());
-        let assigned = self.assigned.values();
-        view.assigned = assigned.map(|(e, a)| (*a, (NodeId(1), *e))).collect();
-        self.node.view.store(Arc::new(view));
-        self.node.view_changed.send_modify(|n| *n += 1);
-        let wanted = |(vip, (epoch, address)): (&VipName, &(Epoch, IpAddr))| Wanted {
-            vip: vip.clone(),
-            epoch: *epoch,
-            addresses: vec![*address],
-        };
-        let view = HolderView {
-            membership: membership(1),
-            assignments: self.assigned.iter().map(wanted).collect(),
-        };
-        self.node.input.send(LeaseIn::Applied(view)).unwrap();
-    }
-
-    /// What is said next, as a word and the VIP.
-    async fn says(&mut self) -> (&'static str, String) {
-        match self.node.next().await {
-            LeaseOut::Up { vip, .. } => ("up", vip.to_string()),
-            LeaseOut::Down { vip, .. } => ("down", vip.to_string()),
-            LeaseOut::GaveUp { vip, .. } => ("gave up", vip.to_string()),
-            LeaseOut::Unable { vip, .. } => ("unable", vip.to_string()),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_the_gate_refuses_costs_no_other_vip() {
-    let mut alone = Alone::new();
-    let good = alone.put("good", 1);
-    assert_eq!(alone.says().await, ("up", "good".into()));
-    alone.gate.whims().manage = vec![IpAddr::from([192, 0, 2, 2])];
-    alone.put("bad", 2);
-    let mut said = [alone.says().await, alone.says().await, alone.says().await];
-    said.sort();
-    assert_eq!(
-        said,
-        ["down", "gave up", "unable"].map(|word| (word, "bad".to_owned()))
-    );
-    assert!(alone.gate.whims().slot(good).is_some(), "still open");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_one_address_cannot_be_shut_every_vip_goes_down() {
-    let mut alone = Alone::new();
-    let stuck = alone.put("stuck", 1);
-    assert_eq!(alone.says().await, ("up", "stuck".into()));
-    let other = alone.put("other", 2);
-    assert_eq!(alone.says().await, ("up", "other".into()));
-    alone.gate.whims().shut = vec![stuck];
-    alone.remove("stuck");
-    let mut said = [alone.says().await, alone.says().await, alone.says().await];
-    said.sort();
-    let expected = [("down", "other"), ("down", "stuck"), ("gave up", "other")];
-    assert_eq!(said, expected.map(|(word, vip)| (word, vip.to_owned())));
-    let whims = alone.gate.whims();
-    assert_eq!((whims.slot(stuck), whims.slot(other)), (None, None));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edited_vip_may_stay_only_behind_a_packet_gate() {
-    for (kind, expected) in [
-        (GateKind::Ebpf, Again::Logged),
-        (GateKind::UserspaceOnly, Again::No),
-    ] {
-        let mut alone = Alone::new();
-        alone.gate.whims().kind = kind;
-        let address = alone.put("web", 1);
-        assert_eq!(alone.says().await, ("up", "web".into()));
-        alone.put("web", 1);
-        let mut out = alone.node.next().await;
-        // The voter may deny the old epoch before the applied state ends it.
-        if matches!(out, LeaseOut::GaveUp { .. }) {
-            out = alone.node.next().await;
-        }
-        let LeaseOut::Down { epoch, again, .. } = out else {
-            panic!("{out:?}");
-        };
-        assert_eq!((epoch, again), (Epoch(1), expected), "{kind:?}");
-        assert_eq!(alone.gate.whims().slot(address), None, "the gate is shut");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_opened_is_said_before_its_epoch_has_ended() {
-    let addresses = free_addresses(1);
-    let mut nodes = vec![spawn(1, &addresses)];
-    let vip: VipName = "web".parse().unwrap();
-    assign(&nodes, &vip, 1, 5);
-    expect_up(&mut nodes, 0).await;
-    let nothing = HolderView {
-        membership: membership(1),
-        assignments: vec![],
-    };
-    nodes[0].input.send(LeaseIn::Applied(nothing)).unwrap();
-    nodes[0].input.send(LeaseIn::Ended(3)).unwrap();
-    let down = nodes[0].next().await;
-    assert!(matches!(down, LeaseOut::Down { .. }), "{down:?}");
-    assert_eq!(nodes[0].next().await, LeaseOut::Ended(3));
+#[test]
+fn what_a_lost_disk_may_have_promised_does_not_depend_on_the_own_gate() {
+    let timing = Timing::for_profile(Profile::Lan);
+    let named = timing.lease + NFT_MARGIN;
+    let longest = longest_promise_to_any(&timing);
+    assert_eq!(longest, timing.allowance().voter_length(named));
+    assert!(longest > longest_promise(&timing, GateKind::Ebpf));
 }

@@ -2,10 +2,12 @@
 //! kernel refuses.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 
 use buoy_core::Mono;
-use buoy_fence::gate::{Deadlines, Gate, GateError, GateKind, SlotId};
+use buoy_fence::gate::{Gate, GateError, GateKind, SlotId};
+use buoy_fence::{fault_point, plant};
 use tracing::error;
 
 /// How far a gate could be shut.
@@ -23,21 +25,32 @@ pub(super) enum Shut {
 /// The gate, and the addresses in it.
 pub(super) struct Valve {
     gate: Box<dyn Gate>,
-    deadlines: Deadlines,
+    /// The renewals that the gate was last told of.
+    armed: Option<Mono>,
+    /// Deadlines that are to be moved, all in one go.
+    moves: Vec<(SlotId, Mono)>,
+    /// Slots whose deadlines the kernel refused to move: they may still have those of VIPs that used them before.
+    unmoved: BTreeSet<SlotId>,
     /// Addresses that the gate fences.
     managed: BTreeSet<IpAddr>,
     /// Addresses of the VIPs that exist.
     wanted: BTreeSet<IpAddr>,
+    #[cfg(feature = "fault-points")]
+    pub(super) planted: super::planted::Relative,
 }
 
 impl Valve {
     /// A gate that fences `managed` already.
     pub(super) fn new(gate: Box<dyn Gate>, managed: BTreeSet<IpAddr>) -> Self {
         Self {
-            deadlines: gate.deadlines(),
+            armed: None,
+            moves: Vec::new(),
+            unmoved: BTreeSet::new(),
             gate,
             wanted: managed.clone(),
             managed,
+            #[cfg(feature = "fault-points")]
+            planted: Default::default(),
         }
     }
 
@@ -50,12 +63,48 @@ impl Valve {
         self.gate.kind() != GateKind::UserspaceOnly
     }
 
-    /// Stores the deadline of a slot. If the kernel refuses, the old one stands: the VIPs of the slot end
-    /// early, never late.
-    pub(super) fn store(&self, slot: SlotId, at: Mono) {
-        if let Err(e) = self.deadlines.store(slot, at) {
-            error!("the deadline of lease slot {slot} was not stored: {e}");
+    /// Before renewals leave: an answer permits until `until` at the latest. If the kernel refuses, deadlines
+    /// that rest on these renewals end early, never late.
+    ///
+    /// The gate is told once of all renewals with the same `until`, before the first one leaves. What the kernel began to count
+    /// for a later one of them (because it refused before, or because less time was left) would serve the
+    /// first one as well, and that one's promise was made before the counting began.
+    pub(super) fn arm(&mut self, until: Mono) {
+        if self.armed.replace(until) == Some(until) {
+            return;
         }
+        fault_point!("arm.before");
+        if let Err(e) = self.gate.arm(until) {
+            error!("the packet gate was not armed for a renewal: {e}");
+        }
+        fault_point!("arm.after");
+    }
+
+    /// Takes down the deadline of a slot; it counts once [`Valve::advance`] has returned.
+    pub(super) fn store(&mut self, slot: SlotId, at: Mono) {
+        self.moves.push((slot, at));
+    }
+
+    /// Moves what was taken down. If the kernel refuses, the old deadlines stand: the VIPs of the slots end
+    /// early, never late.
+    pub(super) fn advance(&mut self) {
+        if self.moves.is_empty() {
+            return;
+        }
+        plant!(RelativeDeadline => self.planted.count_from_now(self.gate.as_mut(), &mut self.moves));
+        let slots = self.moves.iter().map(|(slot, _)| *slot);
+        match self.gate.advance(&self.moves) {
+            Ok(()) => slots.for_each(|slot| {
+                self.unmoved.remove(&slot);
+            }),
+            Err(e) => {
+                self.unmoved.extend(slots);
+                let slots = self.moves.len();
+                error!("the deadlines of {slots} lease slots were not moved: {e}");
+            }
+        }
+        self.moves.clear();
+        fault_point!("deadline.moved");
     }
 
     /// The gate learns addresses before anybody can be assigned them here, and forgets those of deleted
@@ -100,7 +149,7 @@ impl Valve {
         });
     }
 
-    /// Rests addresses on a slot of the gate.
+    /// Rests addresses on a slot of the gate; not on one whose deadline may be somebody else's.
     ///
     /// # Errors
     /// The address at which the kernel refused, and why; some may rest on the slot then.
@@ -109,12 +158,20 @@ impl Valve {
         addresses: &[IpAddr],
         slot: SlotId,
     ) -> Result<(), (IpAddr, GateError)> {
+        if self.unmoved.contains(&slot)
+            && let Some(address) = addresses.first()
+        {
+            let action = format!("open {address} by lease slot {slot}");
+            let source = io::Error::other("the kernel refused to move the deadline of that slot");
+            return Err((*address, GateError::Kernel { action, source }));
+        }
         for address in addresses {
             // An edit may assign an address in the same entry that declares it.
             let rested = self
                 .fence(*address)
                 .and_then(|()| self.gate.open(*address, slot));
             rested.map_err(|e| (*address, e))?;
+            fault_point!("up.rested", if address.is_ipv4() { 4 } else { 6 });
         }
         Ok(())
     }
@@ -131,6 +188,7 @@ impl Valve {
                     all = false;
                 }
             }
+            fault_point!("down.one-shut", if address.is_ipv4() { 4 } else { 6 });
         }
         if all {
             return Shut::Done;
@@ -187,6 +245,48 @@ mod tests {
         assert_eq!(slots, [None, None]);
         gate.whims().shut_all = true;
         assert_eq!(valve.shut(&[ip(1)]), Shut::Failed);
+    }
+
+    #[test]
+    fn the_gate_counts_before_the_first_renewal_of_a_moment_or_not_at_all() {
+        let gate = Stubborn::new();
+        let mut valve = valve(&gate);
+        gate.whims().arm = true;
+        [300, 300]
+            .into_iter()
+            .for_each(|ms| valve.arm(Mono::from_millis(ms)));
+        gate.whims().arm = false;
+        [300, 375, 375]
+            .into_iter()
+            .for_each(|ms| valve.arm(Mono::from_millis(ms)));
+        let told = [300, 375].map(Mono::from_millis);
+        assert_eq!(
+            gate.whims().armed,
+            told,
+            "the first renewal has left by then"
+        );
+    }
+
+    #[test]
+    fn nothing_opens_by_a_slot_whose_deadline_was_not_moved() {
+        let gate = Stubborn::new();
+        let mut valve = valve(&gate);
+        valve.store(1, Mono(900));
+        valve.advance();
+        // The slot is used anew, for another VIP with less time.
+        gate.whims().advance = true;
+        valve.store(1, Mono(500));
+        valve.advance();
+        let (at, e) = valve.rest(&[ip(1)], 1).unwrap_err();
+        assert_eq!(at, ip(1));
+        assert!(e.to_string().contains("slot 1"), "{e}");
+        assert_eq!(gate.whims().slot(ip(1)), None);
+        valve.rest(&[ip(1)], 2).unwrap();
+        gate.whims().advance = false;
+        valve.store(1, Mono(500));
+        valve.advance();
+        valve.rest(&[ip(1)], 1).unwrap();
+        assert_eq!(gate.whims().slot(ip(1)), Some(1));
     }
 
     #[test]

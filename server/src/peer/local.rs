@@ -30,9 +30,11 @@ const MAX_BULK: usize = 8 << 20;
 /// INVALID_ARGUMENT, with the sizes.
 pub fn check_size(entry: &Entry) -> Result<(), Status> {
     let limit = match entry.command {
-        Command::Bootstrap { .. } | Command::BootstrapWithoutId { .. } | Command::Assign(_) => {
-            MAX_BULK
-        }
+        Command::Bootstrap { .. }
+        | Command::BootstrapWithVrrp { .. }
+        | Command::BootstrapWithoutId { .. }
+        | Command::Assign(_)
+        | Command::Yields(_) => MAX_BULK,
         _ => MAX_COMMAND,
     };
     let size = postcard::experimental::serialized_size(entry)

@@ -30,6 +30,7 @@ pub use pool::{PeerPool, Purpose, UnknownPeer};
 pub use service::PeerService;
 pub use stamp::Guard;
 
+use buoy_core::health::NodeReport;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,6 +60,16 @@ fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Status> {
     })
 }
 
+/// A node's report. One of an older version ends before what nodes say of VRRP routers.
+fn decode_report(bytes: &[u8]) -> Result<NodeReport, Status> {
+    /// How postcard writes an empty map.
+    const NOTHING_HEARD: u8 = 0;
+    match decode("report", bytes) {
+        Ok(report) => Ok(report),
+        Err(e) => decode("report", &[bytes, &[NOTHING_HEARD]].concat()).map_err(|_| e),
+    }
+}
+
 /// Refuses a message of another protocol before anything in it is read.
 fn check_protocol(protocol: u32) -> Result<(), Status> {
     if protocol == buoy_proto::PEER_PROTOCOL {
@@ -72,7 +83,25 @@ fn check_protocol(protocol: u32) -> Result<(), Status> {
 
 #[cfg(test)]
 mod tests {
+    use buoy_core::health::Hearing;
+
     use super::*;
+
+    #[test]
+    fn a_report_of_an_older_version_is_read() {
+        let mut report = NodeReport {
+            rev: 7,
+            warnings: vec!["no realtime scheduling".to_owned()],
+            ..NodeReport::default()
+        };
+        let mut bytes = encode("report", &report).unwrap().to_vec();
+        assert_eq!(bytes.pop(), Some(0));
+        assert_eq!(decode_report(&bytes).unwrap(), report);
+        report.vrrp.insert("web".parse().unwrap(), Hearing::Clear);
+        let bytes = encode("report", &report).unwrap();
+        assert_eq!(decode_report(&bytes).unwrap(), report);
+        assert!(decode_report(&bytes[..2]).is_err());
+    }
 
     #[test]
     fn what_cannot_be_read_is_refused_with_the_reason() {

@@ -158,7 +158,7 @@ impl Peer for PeerService {
         let caller = caller(&request)?;
         let request = request.into_inner();
         check_protocol(request.protocol)?;
-        let report: NodeReport = decode("report", &request.report)?;
+        let report: NodeReport = super::decode_report(&request.report)?;
         if report.node != caller {
             return Err(Status::invalid_argument(format!(
                 "node {caller} sent a report about node {}; expected one about itself",

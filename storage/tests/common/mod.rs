@@ -78,6 +78,7 @@ pub fn vip(name: &str, ip: &str) -> VipSpec {
         label: None,
         scope: Scope::Global,
         placement: PlacementSpec::default(),
+        vrrp: None,
     }
 }
 

@@ -81,6 +81,9 @@ pub struct SlotId(pub u32);
 pub struct HolderParams {
     /// `L`: length of the lease, counted from before a renewal is sent.
     pub lease: Duration,
+    /// How much longer the lease is that renewals name: what this node's gate needs beyond the guard that every
+    /// voter adds. Promises get longer by it, deadlines do not.
+    pub gate_margin: Duration,
     /// Time between two rounds of renewals.
     pub renew_every: Duration,
     /// Time after which a renewal that a living voter has not answered is sent again, while it matters.
@@ -152,6 +155,9 @@ pub enum HolderEffect {
         to: NodeId,
         /// The renewal.
         renew: Renew,
+        /// `t + L`: the latest deadline that an answer to it may permit. A gate that counts lengths instead of
+        /// reading a clock must begin to count before the renewal leaves.
+        until: Mono,
     },
     /// Store the deadline of a slot into the gate.
     Deadline {
@@ -294,6 +300,7 @@ impl Holder {
         let at_least = |d: Duration| d.max(Duration::from_nanos(1));
         let params = HolderParams {
             lease: at_least(params.lease),
+            gate_margin: params.gate_margin,
             renew_every: at_least(params.renew_every),
             retry_after: at_least(params.retry_after),
         };

@@ -28,12 +28,13 @@ impl Holder {
             session: self.me,
             seq,
             config: self.config,
-            lease: self.params.lease,
+            lease: self.params.lease.saturating_add(self.params.gate_margin),
             claims,
         };
         effects.push(HolderEffect::Send {
             to: peer.node,
             renew,
+            until: now + self.params.lease,
         });
     }
 

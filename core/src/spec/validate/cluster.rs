@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::groups::groups;
+use super::super::vrrp::same_router;
 use super::super::{MAX_NODES, MAX_TOTAL_ADDRESSES, MAX_VIPS, NodeSpec, Role, VipSpec};
 use super::{Severity, SpecError};
 use crate::ids::{NodeName, VipName};
@@ -43,6 +44,7 @@ pub fn validate_all(vips: &[VipSpec], nodes: &[NodeSpec]) -> Vec<SpecError> {
         }
     }
     check_addresses(vips, nodes, &mut found);
+    check_routers(vips, &mut found);
     check_references(vips, nodes, &places, &mut found);
     let nodes: Vec<&NodeSpec> = nodes.iter().collect();
     for group in groups(vips) {
@@ -211,6 +213,18 @@ fn check_addresses(vips: &[VipSpec], nodes: &[NodeSpec], found: &mut Vec<SpecErr
     }
 }
 
+/// A virtual router id means one VIP on an interface.
+fn check_routers(vips: &[VipSpec], found: &mut Vec<SpecError>) {
+    let mut by_id: BTreeMap<(&str, u8), Vec<&VipSpec>> = BTreeMap::new();
+    for (i, vip) in vips.iter().enumerate() {
+        let Some(face) = &vip.vrrp else { continue };
+        let others = by_id.entry((&vip.interface, face.vrid)).or_default();
+        let clash = others.iter().find_map(|other| same_router(vip, other));
+        found.extend(clash.map(|e| e.within(&format!("vips[{i}]"))));
+        others.push(vip);
+    }
+}
+
 /// A VIP may not take the address by which a node is reached.
 pub(crate) fn node_address(vip: &VipSpec, ip: IpAddr, node: &NodeSpec) -> Option<SpecError> {
     (node.address.ip() == ip).then(|| {
@@ -251,6 +265,17 @@ pub(crate) fn references(
             format!("placement.priority.{node}"),
             format!(
                 "VIP {} gives a priority to node {node}, which does not exist",
+                vip.name
+            ),
+            "check the spelling, or add the node first",
+        ));
+    }
+    let sources = vip.vrrp.iter().flat_map(|face| face.source.keys());
+    for node in sources.filter(|n| !is_node(n)) {
+        found.push(SpecError::error(
+            format!("vrrp.source.{node}"),
+            format!(
+                "VIP {} names a source for node {node}, which does not exist",
                 vip.name
             ),
             "check the spelling, or add the node first",

@@ -115,7 +115,8 @@ impl Change<'_> {
             )));
         }
         // A new epoch in place is no move: without it a VIP that lost its lease would stay dark.
-        let in_place = m.cause == Cause::LeaseLost && m.to.is_some() && m.to == vip.owner();
+        let given_up = matches!(m.cause, Cause::LeaseLost | Cause::Unfenced);
+        let in_place = given_up && m.to.is_some() && m.to == vip.owner();
         if m.cause != Cause::Operator && !in_place && self.state.settings.frozen {
             return Err(Rejection::conflict(format!(
                 "automatic placement is frozen, so VIP {} stays as it is",

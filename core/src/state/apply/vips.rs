@@ -8,6 +8,7 @@ use super::{Change, clip, join};
 use crate::ids::VipName;
 use crate::spec::groups::groups;
 use crate::spec::validate::{check_group, node_address, references, too_many_addresses};
+use crate::spec::vrrp::same_router;
 use crate::spec::{MAX_VIPS, NodeSpec, Scope, SpecError, VipAddress, VipSpec};
 
 /// What a VIP *is*, as opposed to where it should be. A change of it is a new epoch, so that no
@@ -16,6 +17,7 @@ use crate::spec::{MAX_VIPS, NodeSpec, Scope, SpecError, VipAddress, VipSpec};
 struct Identity<'a> {
     addresses: BTreeSet<&'a VipAddress>,
     interface: &'a str,
+    carriers: BTreeSet<String>,
     label: Option<&'a str>,
     scope: Scope,
 }
@@ -25,6 +27,7 @@ impl<'a> Identity<'a> {
         Identity {
             addresses: spec.addresses.iter().collect(),
             interface: &spec.interface,
+            carriers: spec.interfaces(),
             label: spec.label.as_deref(),
             scope: spec.scope,
         }
@@ -35,6 +38,10 @@ impl<'a> Identity<'a> {
         [
             (self.addresses != old.addresses, "addresses"),
             (self.interface != old.interface, "interface"),
+            (
+                self.interface == old.interface && self.carriers != old.carriers,
+                "virtual MAC",
+            ),
             (self.label != old.label, "label"),
             (self.scope != old.scope, "scope"),
         ]
@@ -63,6 +70,7 @@ impl Change<'_> {
             return Err(Rejection::invalid(refuse(&[e])));
         }
         self.check_addresses(spec)?;
+        self.check_vrid(spec)?;
         let nodes: Vec<&NodeSpec> = self.state.nodes.values().map(|n| &n.spec).collect();
         let is_node = |name: &_| nodes.iter().any(|n| n.name == *name);
         let unknown = references(spec, is_node, |v| self.state.vips.contains_key(v));
@@ -125,6 +133,17 @@ impl Change<'_> {
         Ok(())
     }
 
+    fn check_vrid(&self, spec: &VipSpec) -> Result<(), Rejection> {
+        let others = self.state.vips.values().map(|v| &v.spec);
+        match others.filter_map(|other| same_router(spec, other)).next() {
+            None => Ok(()),
+            Some(e) => Err(Rejection::conflict(format!(
+                "VIP {} is refused: {e}",
+                spec.name
+            ))),
+        }
+    }
+
     /// Stores a declaration that was checked.
     pub(super) fn store_vip(&mut self, spec: &VipSpec) {
         match self.state.vips.get(&spec.name).map(|v| v.spec.clone()) {
@@ -181,6 +200,7 @@ impl Change<'_> {
             .filter(|_| !changed.is_empty())
             .map(|a| a.node);
         let what = match changed.as_slice() {
+            [] if spec.vrrp != old.vrrp => "its VRRP face changed".to_owned(),
             [] => "its placement changed".to_owned(),
             parts => format!("its {} changed: {}", parts.join(", "), describe(spec)),
         };
@@ -262,7 +282,9 @@ impl Change<'_> {
         let Some(vip) = self.state.vips.get_mut(name) else {
             return Err(Rejection::not_found(format!("there is no VIP {name}")));
         };
+        // What is seen of the other router may change while it goes on: that is no event.
         if vip.yielded.is_some() == evidence.is_some() {
+            vip.yielded = evidence.map(clip);
             return Ok(());
         }
         vip.yielded = evidence.map(clip);
@@ -281,6 +303,13 @@ impl Change<'_> {
             }
         }
         Ok(())
+    }
+
+    /// [`Change::yield_vip`] for many; what does not exist any more is passed over.
+    pub(super) fn yield_vips(&mut self, all: &[(VipName, Option<String>)]) {
+        for (name, evidence) in all.iter().take(MAX_VIPS) {
+            let _gone_meanwhile = self.yield_vip(name, evidence.as_deref());
+        }
     }
 }
 

@@ -18,6 +18,9 @@ const LICENCE: &[u8] = b"Dual MIT/GPL\0";
 const LOG_BYTES: usize = 1 << 20;
 const LOG_LINES: usize = 20;
 
+/// How often a call is made that a signal broke off each time.
+const ATTEMPTS: usize = 32;
+
 /// A loaded program of type SCHED_CLS.
 #[derive(Debug)]
 pub(in crate::gate) struct Program {
@@ -93,11 +96,9 @@ impl Program {
             ..Default::default()
         };
         // SAFETY: instructions and licence are valid for reading; no log is asked for.
-        let loaded = match unsafe { bpf_fd(PROG_LOAD, &mut attr) } {
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) && raise_memlock() => {
-                // SAFETY: as above.
-                unsafe { bpf_fd(PROG_LOAD, &mut attr) }
-            }
+        let mut load = || undisturbed(|| unsafe { bpf_fd(PROG_LOAD, &mut attr) });
+        let loaded = match load() {
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) && raise_memlock() => load(),
             other => other,
         };
         let fd = loaded.map_err(|e| Program::refusal(name, attr, e))?;
@@ -115,7 +116,7 @@ impl Program {
         attr.log_size = LOG_BYTES as u32;
         attr.log = log.as_mut_ptr() as u64;
         // SAFETY: as in `load`, and the log is valid for writing `log_size` bytes.
-        let source = match unsafe { bpf_fd(PROG_LOAD, &mut attr) } {
+        let source = match undisturbed(|| unsafe { bpf_fd(PROG_LOAD, &mut attr) }) {
             Ok(_) => first,
             Err(e) => e,
         };
@@ -165,9 +166,22 @@ impl Program {
             ..Default::default()
         };
         // SAFETY: the frame is valid for reading; no output is asked for.
-        unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+        undisturbed(|| unsafe { bpf(PROG_TEST_RUN, &mut attr) })?;
         Ok((attr.verdict, attr.duration))
     }
+}
+
+/// Makes the call anew while the kernel breaks it off because a signal waits for this thread: the verifier
+/// does so with EAGAIN, a trial run with EINTR (`bpf_check`, `bpf_test_run` in the kernel). The signal is
+/// taken between two calls, also one that nobody sent, such as a freezer's.
+fn undisturbed<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..ATTEMPTS {
+        match call() {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {}
+            done => return done,
+        }
+    }
+    call()
 }
 
 impl AsRawFd for Program {
@@ -193,4 +207,69 @@ fn program_info(fd: BorrowedFd<'_>) -> io::Result<(ProgInfo, Vec<u32>)> {
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::gate::asm::{Alu, Asm, Reg};
+
+    /// Loads take this long each, at least, so that a signal can fall into one.
+    const INSNS: usize = 200_000;
+
+    fn long_program() -> Vec<Insn> {
+        let mut asm = Asm::default();
+        for _ in 0..INSNS {
+            asm.alu_imm(Alu::Mov, Reg::R0, 0);
+        }
+        asm.exit();
+        asm.finish().expect("no jumps")
+    }
+
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn take(_: libc::c_int) {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_load_survives_signals() {
+        let insns = long_program();
+        let began = Instant::now();
+        match Program::load("buoy_test", &insns) {
+            Err(e @ GateError::Unavailable { .. }) => return println!("SKIP: {e}"),
+            first => drop(first.expect("a load that nobody disturbs")),
+        }
+        let period = began.elapsed() * 3;
+        let signal = libc::SIGRTMIN() + 7;
+        // SAFETY: the handler adds to an atomic, which a signal handler may.
+        unsafe { libc::signal(signal, take as extern "C" fn(libc::c_int) as usize) };
+        // SAFETY: plain calls.
+        let (process, thread) = unsafe { (libc::getpid(), libc::gettid()) };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // SAFETY: plain call; the thread lives until `done`.
+                    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+                    std::thread::sleep(period);
+                }
+            });
+            let loads = || {
+                let until = Instant::now() + Duration::from_secs(20);
+                // With every load a third of a period long, one in three is hit.
+                while TAKEN.load(Ordering::Relaxed) < 12 && Instant::now() < until {
+                    Program::load("buoy_test", &insns)?;
+                }
+                Ok::<_, GateError>(())
+            };
+            let loaded = loads();
+            done.store(true, Ordering::Relaxed);
+            loaded.expect("a load beside signals");
+        });
+        assert!(TAKEN.load(Ordering::Relaxed) > 0, "no signal came");
+    }
 }

@@ -20,6 +20,8 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
+use buoy_core::Mono;
+
 use super::asm::{Alu, Asm, AsmError, If, Insn, Label, Reg, Size};
 use super::bpf::Map;
 use crate::clock::BPF_KTIME_GET_BOOT_NS;
@@ -96,8 +98,21 @@ const FIELD: i16 = -24;
 /// An IPv6 header, 40 bytes.
 const HEADER: i16 = -64;
 
+/// What deadlines are compared with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Clock {
+    /// CLOCK_BOOTTIME, read for every packet.
+    Boot,
+    /// It stands still: for trials of the program, which is put nowhere.
+    Still(Mono),
+}
+
 /// Puts the program for one direction together.
-pub(super) fn assemble(direction: Direction, tables: &Tables<'_>) -> Result<Vec<Insn>, AsmError> {
+pub(super) fn assemble(
+    direction: Direction,
+    tables: &Tables<'_>,
+    clock: Clock,
+) -> Result<Vec<Insn>, AsmError> {
     let mut asm = Asm::default();
     let pass = asm.label("pass");
     let count = asm.label("count");
@@ -105,6 +120,7 @@ pub(super) fn assemble(direction: Direction, tables: &Tables<'_>) -> Result<Vec<
     let mut program = Writer {
         asm,
         direction,
+        clock,
         tables,
         pass,
         count,
@@ -119,6 +135,7 @@ pub(super) fn assemble(direction: Direction, tables: &Tables<'_>) -> Result<Vec<
 struct Writer<'a> {
     asm: Asm,
     direction: Direction,
+    clock: Clock,
     tables: &'a Tables<'a>,
     pass: Label,
     count: Label,
@@ -310,7 +327,10 @@ impl Writer<'_> {
         self.array(self.tables.deadlines.as_raw_fd(), Reg::R9);
         // The deadline before the clock: a renewal between the two can only come too late to count.
         self.asm.load(Size::Double, Reg::R9, Reg::R0, 0);
-        self.asm.call(BPF_KTIME_GET_BOOT_NS);
+        match self.clock {
+            Clock::Boot => self.asm.call(BPF_KTIME_GET_BOOT_NS),
+            Clock::Still(now) => self.asm.load_double(Reg::R0, now.0),
+        }
         self.asm.jump_reg(If::Less, Reg::R0, Reg::R9, open);
         self.asm.alu_imm(Alu::Mov, Reg::R9, DROP_LEASE_OVER as i32);
         self.asm.jump(self.count);

@@ -77,6 +77,16 @@ async fn a_cluster_forms_and_every_node_serves() {
         let roles: Vec<Role> = status.nodes.iter().map(|n| n.role()).collect();
         assert_eq!(roles, [Role::Member, Role::Member, Role::Witness]);
         assert!(status.insecure);
+        let late = status.lateness.unwrap();
+        assert_eq!(
+            [
+                late.wakes,
+                late.mean_us,
+                late.max_us,
+                late.max_last_minute_us
+            ],
+            [40, 60, 12_300, 400]
+        );
         let about_tls = |p: &&String| p.contains("TLS") || p.contains("[tls]");
         assert_eq!(
             status.problems.iter().find(about_tls),

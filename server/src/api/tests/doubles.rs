@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::harness::timing;
 use crate::api::{HeldLease, LeaseInfo, VoterView};
+use crate::lease::Lateness;
 
 /// In place of the lease layer: an owner is active once its state says that it is the owner.
 pub(super) struct FakeLease {
@@ -48,6 +49,15 @@ impl LeaseInfo for FakeLease {
 
     fn heard(&self, node: NodeId) -> Option<Duration> {
         (!self.silent.lock().unwrap().contains(&node)).then_some(Duration::ZERO)
+    }
+
+    fn lateness(&self) -> Lateness {
+        Lateness {
+            wakes: 40,
+            mean: Duration::from_micros(60),
+            max: Duration::from_micros(12_300),
+            max_last_minute: Duration::from_micros(400),
+        }
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -223,6 +223,7 @@ impl Cluster {
                 })
             },
             lease: lease.clone(),
+            vrrp: Arc::new(|| Box::pin(std::future::ready(Vec::new()))),
             watchers: crate::api::watcher_places(),
             version: "test".into(),
             stopping,

@@ -1,6 +1,6 @@
 //! The holder's effects, carried out: renewals leave, deadlines are stored, the gate opens and shuts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,6 +9,7 @@ use buoy_core::effects::Again;
 use buoy_core::lease::holder::{DownReason, HolderEffect, HolderEvent};
 use buoy_core::{Epoch, VipName};
 use buoy_fence::clock::boottime;
+use buoy_fence::{fault_point, plant};
 use tracing::{error, info};
 
 use super::Driver;
@@ -18,27 +19,55 @@ use crate::lease::shared::{Held, Phase};
 use crate::lease::valve::Shut;
 
 impl Driver {
-    pub(super) fn holder_effect(&mut self, effect: HolderEffect) {
+    /// Carries out effects in their order. Deadlines that stand together are moved together, before anything
+    /// that follows them.
+    pub(super) fn holder_effects(&mut self, effects: impl Iterator<Item = HolderEffect>) {
+        for effect in effects {
+            if !matches!(effect, HolderEffect::Deadline { .. }) {
+                self.valve.advance();
+            }
+            self.holder_effect(effect);
+        }
+        self.valve.advance();
+    }
+
+    fn holder_effect(&mut self, effect: HolderEffect) {
         match effect {
-            HolderEffect::Send { to, renew } if to == self.me => {
+            HolderEffect::Send { to, renew, until } if to == self.me => {
+                plant!(RelativeDeadline => self.valve.planted.lease = renew.lease);
+                self.valve.arm(until);
                 self.shared.note_heard(renew.session, boottime());
                 self.judge(renew);
+                fault_point!("own.judged");
             }
-            HolderEffect::Send { to, renew } => {
+            HolderEffect::Send { to, renew, until } => {
+                self.valve.arm(until);
                 self.shared.renewals.fetch_add(1, Relaxed);
                 if let Some(outlet) = self.outbound.get(&to) {
-                    outlet.send(codec::encode(&Message::Renew(renew), Vec::new()));
+                    let bytes = codec::encode(&Message::Renew(renew), Vec::new());
+                    fault_point!("send.encoded", to.0);
+                    outlet.send(bytes);
+                    fault_point!("send.queued", to.0);
                 }
             }
-            HolderEffect::Deadline { slot, at } => self.valve.store(slot.0, at),
+            HolderEffect::Deadline { slot, at } => {
+                self.valve.store(slot.0, at);
+                fault_point!("deadline.noted");
+            }
             HolderEffect::Open {
                 vip,
                 epoch,
                 addresses,
                 slot,
-            } => {
-                self.open(vip, epoch, addresses, slot.0);
-            }
+            } => match self.withheld.get_mut(&(vip.clone(), epoch)) {
+                Some(place) => {
+                    *place = Some(slot.0);
+                    self.held_changed = true;
+                    info!(%vip, %epoch, "lease granted by a quorum: withheld until what it waits for is over");
+                    self.tell(LeaseOut::Granted { vip, epoch });
+                }
+                None => self.open(vip, epoch, addresses, slot.0),
+            },
             HolderEffect::Remap {
                 vip,
                 epoch,
@@ -46,7 +75,12 @@ impl Driver {
                 slot,
             } => {
                 self.held_changed = true;
-                self.map(&vip, epoch, &addresses, slot.0);
+                match self.withheld.get_mut(&(vip.clone(), epoch)) {
+                    Some(place) => *place = Some(slot.0),
+                    None => {
+                        self.map(&vip, epoch, &addresses, slot.0);
+                    }
+                }
             }
             HolderEffect::Shut {
                 vip,
@@ -74,14 +108,47 @@ impl Driver {
 
     fn open(&mut self, vip: VipName, epoch: Epoch, addresses: Vec<IpAddr>, slot: u32) {
         info!(%vip, %epoch, "lease granted by a quorum: going up");
+        fault_point!("up.granted");
         self.held_changed = true;
         if self.map(&vip, epoch, &addresses, slot) {
+            fault_point!("up.opened");
             self.tell(LeaseOut::Up {
                 vip,
                 epoch,
                 addresses,
             });
         }
+    }
+
+    /// Opens what was withheld, if a quorum grants it. If it does not yet, nothing is in its way when it does.
+    pub(super) fn let_up(&mut self, vip: VipName, epoch: Epoch) {
+        // First of all: a lease that is over opens nothing.
+        self.holder
+            .handle(boottime(), HolderEvent::Tick, &mut self.holder_effects);
+        self.settle();
+        if let Some(Some(slot)) = self.withheld.remove(&(vip.clone(), epoch)) {
+            let mut all = self.holder.status();
+            let status = all.find(|status| *status.vip == vip && status.epoch == epoch);
+            let addresses = status.map(|status| status.addresses.to_vec());
+            drop(all);
+            if let Some(addresses) = addresses {
+                self.open(vip, epoch, addresses, slot);
+            }
+        }
+        self.settle();
+    }
+
+    /// Forgets what is withheld and not wanted here any more.
+    pub(super) fn forget_withheld(&mut self) {
+        if self.withheld.is_empty() {
+            return;
+        }
+        let wanted: BTreeSet<(VipName, Epoch)> = self
+            .holder
+            .status()
+            .map(|status| (status.vip.clone(), status.epoch))
+            .collect();
+        self.withheld.retain(|key, _| wanted.contains(key));
     }
 
     /// Rests the addresses on a slot of the gate; a VIP whose gate refuses is given up.
@@ -108,9 +175,19 @@ impl Driver {
             .handle(boottime(), event, &mut self.holder_effects);
     }
 
-    fn shut(&mut self, vip: VipName, epoch: Epoch, addresses: Vec<IpAddr>, reason: DownReason) {
+    pub(in crate::lease) fn shut(
+        &mut self,
+        vip: VipName,
+        epoch: Epoch,
+        addresses: Vec<IpAddr>,
+        reason: DownReason,
+    ) {
+        self.withheld.remove(&(vip.clone(), epoch));
+        plant!(ReleaseBeforeShut => if self.planted_release(&vip, epoch, &addresses, &reason) { return });
+        fault_point!("down.decided");
         // Before anything is said of it.
         self.shut_now(&vip, &addresses);
+        fault_point!("down.shut");
         info!(%vip, %epoch, "going down: {reason}");
         if reason == DownReason::Expired {
             self.shared.lost.fetch_add(1, Relaxed);
@@ -166,17 +243,22 @@ impl Driver {
         let mut held = BTreeMap::new();
         let mut slots = BTreeMap::new();
         for status in self.holder.status() {
-            let slot = status.slot.map(|slot| slot.0);
-            if let (Phase::Active, Some(slot)) = (status.phase, slot) {
+            let key = (status.vip.clone(), status.epoch);
+            // What is withheld is not up, and its addresses rest on no slot.
+            let (phase, slot) = match self.withheld.contains_key(&key) {
+                true => (Phase::Claiming, None),
+                false => (status.phase, status.slot.map(|slot| slot.0)),
+            };
+            if let (Phase::Active, Some(slot)) = (phase, slot) {
                 slots.extend(status.addresses.iter().map(|address| (*address, slot)));
             }
             let claim = Held {
-                phase: status.phase,
+                phase,
                 addresses: status.addresses.to_vec(),
                 inherits: status.inherits,
                 slot,
             };
-            held.insert((status.vip.clone(), status.epoch), claim);
+            held.insert(key, claim);
         }
         self.shared.slots.store(Arc::new(slots));
         self.shared.held.store(Arc::new(held));

@@ -76,6 +76,7 @@ impl Rig {
         };
         let params = HolderParams {
             lease: Duration::from_millis(LEASE),
+            gate_margin: Duration::ZERO,
             renew_every: Duration::from_millis(RENEW),
             retry_after: Duration::from_millis(RETRY),
         };
@@ -105,7 +106,8 @@ impl Rig {
             .handle(Mono::from_millis(at), event, &mut effects);
         let sent = &mut self.sent;
         let short = effects.into_iter().map(|e| match e {
-            HolderEffect::Send { to, renew } => {
+            HolderEffect::Send { to, renew, until } => {
+                assert_eq!(until, Mono::from_millis(at + LEASE));
                 let full = matches!(renew.claims, Claims::Full { .. });
                 sent.push((to.0, renew));
                 format!("send {to}{}", if full { " full" } else { "" })

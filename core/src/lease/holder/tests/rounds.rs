@@ -30,6 +30,7 @@ fn nothing_is_sent_before_the_first_applied_state() {
     let length = Duration::from_millis(1);
     let params = HolderParams {
         lease: length,
+        gate_margin: Duration::ZERO,
         renew_every: length,
         retry_after: length,
     };
@@ -199,6 +200,33 @@ fn it_knows_when_a_majority_last_answered() {
     );
 }
 
+/// A gate that shuts late needs longer promises, and no later deadlines.
+#[test]
+fn the_margin_of_the_gate_is_asked_for_and_not_used() {
+    let me = Session {
+        node: NodeId(1),
+        incarnation: Incarnation(7),
+    };
+    let params = HolderParams {
+        lease: Duration::from_millis(LEASE),
+        gate_margin: Duration::from_millis(30),
+        renew_every: Duration::from_millis(RENEW),
+        retry_after: Duration::from_millis(RETRY),
+    };
+    let mut rig = Rig {
+        holder: Holder::new(me, params),
+        sent: Vec::new(),
+    };
+    rig.applied(0, membership(1, &[&[1]]), &[("a", 5, &[1])]);
+    assert_eq!(
+        rig.sent[0].1.lease,
+        Duration::from_millis(LEASE + 30),
+        "what the voter counts with"
+    );
+    let opened = rig.answer(1, 1, Say::Yes);
+    assert_eq!(opened, ["deadline 1 300", "open a 5 in 1"]);
+}
+
 #[test]
 fn changes_of_a_long_list_travel_together() {
     let vips = 4 * CLAIMS_PER_PACE as u64;
@@ -208,6 +236,7 @@ fn changes_of_a_long_list_travel_together() {
     };
     let params = HolderParams {
         lease: Duration::from_millis(LEASE),
+        gate_margin: Duration::ZERO,
         renew_every: Duration::from_millis(RENEW),
         retry_after: Duration::from_millis(RETRY),
     };

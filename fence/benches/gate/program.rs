@@ -1,26 +1,22 @@
-//! What the gate costs a packet, and what opening and renewing cost: `cargo bench -p buoy-fence --bench gate`.
+//! One run of the eBPF program, without the way of a packet around it.
 
-use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use buoy_core::Mono;
-use buoy_fence::clock::boottime;
 use buoy_fence::gate::{Direction, EbpfGate, EbpfOptions, Gate, GateError};
 
-#[path = "../tests/common/frames.rs"]
-mod frames;
+use crate::{ADDRESSES, frames};
 
-const ADDRESSES: [u32; 3] = [0, 200, 10_000];
 const PACKETS: u32 = 1_000_000;
 const REPEATS: usize = 5;
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
 /// Managed first, so it is there with 200 and with 10,000 addresses.
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
 
-fn main() -> Result<(), GateError> {
+pub fn run() -> Result<(), GateError> {
     println!(
-        "gate: one run of the program, median of {REPEATS} times {PACKETS} runs (BPF_PROG_TEST_RUN)\n"
+        "one run of the program, median of {REPEATS} times {PACKETS} runs (BPF_PROG_TEST_RUN)\n"
     );
     println!(
         "{:>9}  {:28} {:>8} {:>8}",
@@ -28,7 +24,7 @@ fn main() -> Result<(), GateError> {
     );
     for count in ADDRESSES {
         let mut gate = EbpfGate::new(EbpfOptions::default())?;
-        gate.deadlines().store(1, Mono(u64::MAX))?;
+        gate.store(1, Mono(u64::MAX))?;
         let start = Instant::now();
         (0..count).try_for_each(|n| gate.manage(address(n)))?;
         let managed = start.elapsed();
@@ -40,7 +36,7 @@ fn main() -> Result<(), GateError> {
             println!("{count:>9}  manage all {managed:?}, open all {opened:?}\n");
         }
     }
-    renewals()
+    Ok(())
 }
 
 fn address(n: u32) -> IpAddr {
@@ -78,30 +74,6 @@ fn packets(gate: &EbpfGate, count: u32) -> Result<(), GateError> {
             ingress.as_nanos(),
             egress.as_nanos()
         );
-    }
-    Ok(())
-}
-
-/// The clock is read once a renewal, as in the daemon.
-fn renewals() -> Result<(), GateError> {
-    const RENEWALS: u32 = 1_000_000;
-    for mapped in [true, false] {
-        let gate = EbpfGate::new(EbpfOptions {
-            mapped,
-            ..EbpfOptions::default()
-        })?;
-        let deadlines = gate.deadlines();
-        let start = Instant::now();
-        for _ in 0..RENEWALS {
-            deadlines.store(1, black_box(boottime()))?;
-        }
-        let each = start.elapsed() / RENEWALS;
-        let how = if mapped {
-            "mapped table"
-        } else {
-            "call of bpf(2)"
-        };
-        println!("renewal, clock read and deadline stored ({how}): {each:?}");
     }
     Ok(())
 }
