@@ -338,7 +338,7 @@ bad.toml: 4 problems
         ),
         (
             3,
-            Some("one of `name`, `data_dir`, `socket`, `listen`, `fence`"),
+            Some("one of `name`, `data_dir`, `socket`, `listen`, `fence`, `watchdog`"),
             Some("not a key of this table"),
         ),
     ] {

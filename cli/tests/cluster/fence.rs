@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::harness::{Cluster, Ran, WEB_A, WEB_B, program, wait};
+use buoy_lab::sys::clock::now_ns;
 
 fn fenced<'a>(shown: &'a Value, address: &str) -> &'a Value {
     let rows = shown["gates"][0]["addresses"].as_array().unwrap();
@@ -11,8 +12,18 @@ fn fenced<'a>(shown: &'a Value, address: &str) -> &'a Value {
 }
 
 #[test]
-fn the_fence_is_shown_with_and_without_a_daemon_and_leftovers_are_removed() {
-    let Some(cluster) = Cluster::formed() else {
+fn the_ebpf_fence_is_shown_with_and_without_a_daemon_and_its_leftovers_are_removed() {
+    shown_and_removed("ebpf");
+}
+
+#[test]
+fn the_nftables_fence_is_shown_with_and_without_a_daemon_and_its_leftovers_are_removed() {
+    shown_and_removed("nft");
+}
+
+fn shown_and_removed(kind: &str) {
+    let Some(cluster) = Cluster::formed_of(|topology| topology.fence = Some(kind.to_owned()))
+    else {
         return;
     };
     let ((_, a), (_, b)) = (WEB_A, WEB_B);
@@ -32,6 +43,8 @@ fn the_fence_is_shown_with_and_without_a_daemon_and_leftovers_are_removed() {
     assert_eq!(shown.code, 0, "{}", shown.words());
     let shown = shown.json();
     assert_eq!(shown["daemon"], true);
+    assert_eq!(shown["gates"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["gates"][0]["kind"], kind);
     assert_eq!(
         shown["gates"][0]["interfaces"],
         serde_json::json!(["eth0", "lo"])
@@ -84,7 +97,7 @@ fn the_fence_is_shown_with_and_without_a_daemon_and_leftovers_are_removed() {
     let removed = remove();
     assert_eq!(removed.code, 0, "{}", removed.words());
     let removed = removed.json();
-    assert_eq!(removed["interfaces"], serde_json::json!(["lo", "eth0"]));
+    assert_eq!(removed["interfaces"], serde_json::json!(["eth0", "lo"]));
     assert_eq!(
         removed["addresses"].as_array().unwrap().len(),
         2,
@@ -94,9 +107,77 @@ fn the_fence_is_shown_with_and_without_a_daemon_and_leftovers_are_removed() {
     let shown = cluster.ok("n1", &["--json", "fence", "show"]).json();
     assert_eq!(shown["gates"], serde_json::json!([]));
 
-    // The next daemon makes everything anew.
+    // The next daemon makes everything anew, and takes it away when it stops.
     cluster.start("n1");
     cluster.settled(&["n1", "n2", "n3"]);
     assert_eq!(show().code, 0);
+    cluster.move_to(WEB_A, "n1");
+    cluster.lab.stop_daemon("n1").unwrap();
+    let left = show();
+    assert_eq!(
+        (left.code, left.json()["gates"].clone()),
+        (0, serde_json::json!([]))
+    );
+    assert!(!cluster.has_address("n1", a));
+    assert!(cluster.log("n1").contains("packet gate removed"));
+    cluster.never_dual();
+}
+
+/// A container without the right to load BPF programs has its VIPs fenced all the same, and its operator knows.
+#[test]
+fn auto_takes_nftables_where_no_bpf_program_can_be_loaded() {
+    let Some(cluster) = Cluster::of(|_| {}) else {
+        return;
+    };
+    let without_bpf = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--"];
+    for node in ["n1", "n2", "n3"] {
+        cluster.start_under(node, &cluster.config(node), &without_bpf);
+    }
+    cluster.settled(&["n1", "n2", "n3"]);
+    let shown = cluster.ok("n1", &["--json", "fence", "show"]).json();
+    assert_eq!(shown["gates"][0]["kind"], "nft", "{shown}");
+    let status = cluster.ok("n1", &["status"]).words();
+    assert!(
+        status.contains("nftables, because eBPF cannot be had") && status.contains("CAP_BPF"),
+        "{status}"
+    );
+
+    let (_, a) = WEB_A;
+    let owner = cluster.owner(a);
+    let at = now_ns();
+    cluster.lab.kill_daemon(&owner).unwrap();
+    wait("another node has it", || {
+        let now = cluster.seen(a, at).owners;
+        now.iter().any(|o| o.port != owner)
+    });
+
+    let doctor = |wrapper: &[&str]| {
+        let program = [program().to_str().unwrap()];
+        let mut words = wrapper.iter().chain(&program);
+        let mut command = cluster.command("n3", words.next().unwrap());
+        Ran::of(
+            command
+                .args(words)
+                .args(["--json", "doctor"])
+                .output()
+                .unwrap(),
+        )
+    };
+    let gate = |ran: Ran| {
+        let found = ran.json()["findings"].as_array().unwrap().clone();
+        let gate = found.iter().filter(|f| f["about"] == "gate");
+        gate.map(|f| format!("{} {}", f["level"], f["found"]))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let (with, without) = (gate(doctor(&[])), gate(doctor(&without_bpf)));
+    assert!(
+        with.contains("\"ok\"") && with.contains("ebpf: it drops"),
+        "{with}"
+    );
+    assert!(
+        without.contains("warning") && without.contains("nft: it drops"),
+        "{without}"
+    );
     cluster.never_dual();
 }

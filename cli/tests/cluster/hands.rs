@@ -1,21 +1,22 @@
-//! What people do by hand to a machine that holds VIPs, and interfaces that fail.
+//! What people do by hand to the addresses and the gate of a machine that holds VIPs.
 
 use std::net::IpAddr;
 
 use buoy_fence::addr::REPAIR_GAP;
 use buoy_lab::sys::clock::now_ns;
 
-use crate::harness::{BLINK_MS, Cluster, WEB_A, WEB_B, ms_since, report, wait};
+use crate::harness::{BLINK_MS, Cluster, WEB_A, ms_since, report, wait};
+use crate::interfaces::{SERVICE, plug_in, with_service};
 
 /// What is promised of a repair.
 const PROMISED_MS: f64 = 100.0;
 /// A single one is over by then however busy the machine is.
-const REPAIR_MS: f64 = 1_000.0;
+pub const REPAIR_MS: f64 = 1_000.0;
 /// Repairs of one kind that are timed.
 const REPEATS: usize = 9;
 
 /// Half of the repairs (a gap apart, or they would be a fight) keep the promise, also on a machine that does something else at times, and each its limit.
-fn in_time(what: &str, mut all: Vec<f64>) {
+pub fn in_time(what: &str, mut all: Vec<f64>) {
     all.sort_by(f64::total_cmp);
     let (min, median, max) = (all[0], all[all.len() / 2], all[all.len() - 1]);
     println!(
@@ -46,6 +47,53 @@ fn an_address_removed_by_hand_comes_back() {
     cluster.wait_log("n1", 0, "somebody removed 192.168.192.13");
     let history = cluster.json("n1", &["vip", "show", "web-a"]);
     assert_eq!(history["owner"], "n1", "it stayed where it was");
+    cluster.never_dual();
+}
+
+#[test]
+fn addresses_flushed_by_hand_come_back_or_their_vip_goes_elsewhere() {
+    let Some(cluster) = with_service() else {
+        return;
+    };
+    let repair = |_| {
+        std::thread::sleep(REPAIR_GAP);
+        let at = now_ns();
+        cluster.exec("n1", &format!("ip addr flush dev svc0 to {SERVICE}"));
+        wait("the address is back", || cluster.has_address("n1", SERVICE));
+        ms_since(at)
+    };
+    in_time(
+        "addresses flushed by hand: back after",
+        (0..REPEATS).map(repair).collect(),
+    );
+    assert_eq!(cluster.json("n3", &["vip", "show", "svc"])["owner"], "n1");
+
+    // Without an address of the interface's own there is no subnet left to answer in: given up at once.
+    let at = now_ns();
+    cluster.exec("n1", "ip addr flush dev svc0");
+    cluster.wait_on(SERVICE, "n2");
+    let dark = cluster.dark(
+        "the whole subnet flushed: its VIP was dark for",
+        SERVICE,
+        at,
+    );
+    assert!(dark < REPAIR_MS, "dark for {dark} ms");
+    let (eligible, reasons) = cluster.verdict("n2", "svc", "n1");
+    assert!(
+        !eligible && reasons.contains("outside every prefix"),
+        "{reasons}"
+    );
+
+    // The node's own address: it is cut off, and its VIPs go elsewhere when its leases have ended.
+    let (_, a) = WEB_A;
+    let at = now_ns();
+    let own = cluster.exec("n1", "ip -o -4 addr show dev eth0 scope global permanent");
+    let own = own.split_whitespace().nth(3).unwrap().to_owned();
+    cluster.exec("n1", "ip addr flush dev eth0");
+    cluster.wait_on(a, "n2");
+    cluster.dark("the node's own address flushed: web-a was dark for", a, at);
+    cluster.exec("n1", &format!("ip addr add {own} dev eth0"));
+    cluster.settled(&["n1", "n2", "n3"]);
     cluster.never_dual();
 }
 
@@ -182,148 +230,36 @@ fn a_gate_that_was_kept_out_comes_when_the_way_is_free() {
 }
 
 #[test]
-fn a_failed_interface_costs_its_vips_and_says_so() {
-    let Some(mut cluster) = Cluster::formed() else {
-        return;
-    };
-    let service: IpAddr = "10.77.0.5".parse().unwrap();
-    for node in ["n1", "n2"] {
-        plug_in(&cluster, node);
-    }
-    cluster.observe(&[WEB_A.1, WEB_B.1, service]);
-    cluster.ok(
-        "n3",
-        &[
-            "vip",
-            "put",
-            "svc",
-            "--address",
-            "10.77.0.5/32",
-            "--interface",
-            "svc0",
-            "--priority",
-            "n1=150",
-            "--priority",
-            "n2=100",
-        ],
-    );
-    cluster.wait_on(service, "n1");
-
-    let at = now_ns();
-    cluster.exec("n1", "ip link set svc0 down");
-    cluster.wait_on(service, "n2");
-    let dark = cluster.dark("interface down: its VIP was dark for", service, at);
-    assert!(dark < 2.0 * REPAIR_MS, "the move took {dark} ms");
-    let (eligible, reasons) = cluster.verdict("n2", "svc", "n1");
-    assert!(!eligible, "{reasons}");
-    assert!(
-        reasons.contains("svc0") && reasons.contains("down"),
-        "{reasons}"
-    );
-    assert_eq!(cluster.owner(WEB_A.1), "n1", "its other interface is fine");
-
-    cluster.exec("n1", "ip link del svc0");
-    wait("n1 says that svc0 is missing", || {
-        let (_, reasons) = cluster.verdict("n2", "svc", "n1");
-        reasons.contains("svc0") && !reasons.contains("down")
-    });
-    // One that comes back: the node is eligible again, and nothing moves by itself.
-    plug_in(&cluster, "n1");
-    wait("n1 is eligible again", || {
-        cluster.verdict("n2", "svc", "n1").0
-    });
-    assert_eq!(cluster.owner(service), "n2");
-    cluster.never_dual();
-}
-
-#[test]
-fn a_pulled_cable_and_a_downed_port_say_why() {
-    let Some(cluster) = Cluster::formed() else {
+fn an_nftables_gate_is_not_flushed_by_hand() {
+    let Some(cluster) = Cluster::formed_of(|topology| topology.fence = Some("nft".to_owned()))
+    else {
         return;
     };
     let (_, a) = WEB_A;
-    let explained = |words: &[&str]| {
-        let mut said = String::new();
-        wait(&format!("n1 says {words:?}"), || {
-            let (eligible, reasons) = cluster.verdict("n1", "web-a", "n1");
-            said = reasons;
-            !eligible && words.iter().all(|word| said.contains(word))
-        });
-    };
-    let at = cluster.lab.switch().cable("n1", false).unwrap();
-    cluster.wait_on(a, "n2");
-    cluster.dark("cable pulled: web-a was dark for", a, at);
-    explained(&["eth0", "carrier"]);
-    let other = cluster.buoy("n2", &["vip", "explain", "web-a"]);
-    assert!(
-        other.out.contains("n1") && other.out.contains("silent"),
-        "{other:?}"
-    );
-    cluster.lab.heal().unwrap();
-    cluster.settled(&["n1", "n2", "n3"]);
-
-    cluster.move_to(WEB_A, "n1");
     let at = now_ns();
-    cluster.exec("n1", "ip link set eth0 down");
+    for _ in 0..REPEATS {
+        cluster.exec("n1", "nft flush ruleset");
+        let shown = cluster.ok("n1", &["--json", "fence", "show"]).json();
+        assert_eq!(shown["gates"][0]["kind"], "nft", "{shown}");
+    }
+    let seen = cluster.seen(a, at);
+    assert!(
+        seen.owners.iter().all(|o| o.port == "n1"),
+        "{:?}",
+        seen.owners
+    );
+    assert!(
+        seen.longest_dark_ms < BLINK_MS,
+        "dark for {} ms",
+        seen.longest_dark_ms
+    );
+
+    // Without its daemon it can be flushed no more than with it.
+    cluster.lab.pause_daemon("n1").unwrap();
+    cluster.exec("n1", "nft flush ruleset");
     cluster.wait_on(a, "n2");
-    cluster.dark("interface set down: web-a was dark for", a, at);
-    explained(&["eth0", "down"]);
-    cluster.exec("n1", "ip link set eth0 up");
+    assert!(cluster.has_address("n1", a));
+    cluster.lab.resume_daemon("n1").unwrap();
     cluster.settled(&["n1", "n2", "n3"]);
     cluster.never_dual();
-}
-
-#[test]
-fn a_flapping_interface_does_not_get_its_vip_back_until_it_is_calm() {
-    let Some(mut cluster) = Cluster::formed() else {
-        return;
-    };
-    let service: IpAddr = "10.77.0.5".parse().unwrap();
-    for node in ["n1", "n2"] {
-        plug_in(&cluster, node);
-    }
-    cluster.observe(&[WEB_A.1, WEB_B.1, service]);
-    let put = "vip put svc --address 10.77.0.5/32 --interface svc0 --priority n1=150 --priority n2=100 --preempt --preempt-delay 0s";
-    cluster.ok("n3", &put.split(' ').collect::<Vec<_>>());
-    cluster.wait_on(service, "n1");
-
-    // Twice it comes back to where it is preferred; after the third time it does not.
-    for time in 1..=3 {
-        cluster.exec("n1", "ip link set svc0 down");
-        cluster.wait_on(service, "n2");
-        cluster.exec("n1", "ip link set svc0 up");
-        if time < 3 {
-            cluster.wait_on(service, "n1");
-        }
-    }
-    let up = now_ns();
-    let mut said = String::new();
-    wait("n1 says that svc0 is flapping", || {
-        let (eligible, reasons) = cluster.verdict("n2", "svc", "n1");
-        said = reasons;
-        !eligible && said.contains("svc0 is flapping")
-    });
-    assert!(said.contains("went down 3 times within 30 s"), "{said}");
-    let status = cluster.buoy("n3", &["status"]);
-    assert!(status.words().contains("svc0 is flapping"), "{status:?}");
-    assert_eq!(cluster.owner(WEB_A.1), "n1", "its other interface is fine");
-
-    cluster.wait_on(service, "n1");
-    let calm = ms_since(up);
-    report("the VIP is back on a calm interface after", calm);
-    assert!(calm > 9_000.0, "back after {calm} ms already");
-    let seen = cluster.seen(service, up);
-    let bounces = seen.owners.iter().filter(|o| o.port == "n2").count();
-    assert_eq!(bounces, 1, "{:?}", seen.owners);
-    cluster.never_dual();
-}
-
-/// Gives a node another interface, svc0, with a carrier.
-pub fn plug_in(cluster: &Cluster, node: &str) {
-    cluster.exec(node, "ip link add svc0 type veth peer name svc1");
-    let own = node.replace('n', "10.77.0.10");
-    cluster.exec(node, &format!("ip addr add {own}/24 dev svc0"));
-    for interface in ["svc0", "svc1"] {
-        cluster.exec(node, &format!("ip link set {interface} up"));
-    }
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use buoy_fence::gate::{EbpfGate, EbpfOptions, Gate, leftovers};
 use buoy_fence::link::Links;
 
-use crate::hands::plug_in;
 use crate::harness::{Cluster, WEB_A, v4};
+use crate::interfaces::plug_in;
 
 fn index(interface: &str) -> u32 {
     let snapshot = Links::open().unwrap().snapshot().unwrap();

@@ -119,6 +119,59 @@ fn a_stopped_daemon_wakes_up_to_a_shut_gate() {
     cluster.never_dual();
 }
 
+/// Without eBPF: the kernel of the old owner falls silent by nftables alone, before the new owner answers.
+#[test]
+fn the_nftables_gate_silences_stopped_and_killed_daemons() {
+    let Some(cluster) = Cluster::formed_of(|topology| topology.fence = Some("nft".to_owned()))
+    else {
+        return;
+    };
+    let (_, a) = WEB_A;
+    assert!(
+        cluster.log("n1").contains("gate=nft"),
+        "{}",
+        cluster.log("n1")
+    );
+    let silent_within = |at: u64, port: &str| {
+        let seen = cluster.seen(a, at);
+        let old = seen.owners.iter().find(|o| o.port == port);
+        let silent = old.map_or(0.0, |o| ns_to_ms(o.last_answer - at));
+        report("nft: the kernel answered on for", silent);
+        assert!(silent < LEASE_MS, "it answered for {silent} ms");
+    };
+    let at = now_ns();
+    cluster.lab.pause_daemon("n1").unwrap();
+    cluster.wait_on(a, "n2");
+    silent_within(at, "n1");
+    let dark = cluster.dark("nft, daemon stopped: web-a was dark for", a, at);
+    assert!(dark < TAKEOVER_MS, "takeover took {dark} ms");
+    let awake = now_ns();
+    cluster.lab.resume_daemon("n1").unwrap();
+    cluster.settled(&["n1", "n2", "n3"]);
+    let seen = cluster.seen(a, awake);
+    assert_eq!(
+        seen.stray_intervals, 0,
+        "packets of the old owner after it woke up"
+    );
+    assert!(
+        seen.owners.iter().all(|o| o.port == "n2"),
+        "{:?}",
+        seen.owners
+    );
+
+    let at = now_ns();
+    cluster.lab.kill_daemon("n2").unwrap();
+    cluster.wait_on(a, "n1");
+    silent_within(at, "n2");
+    let dark = cluster.dark("nft, daemon killed: web-a was dark for", a, at);
+    assert!(dark < TAKEOVER_MS, "takeover took {dark} ms");
+    // Its successor takes over the tables that it left.
+    cluster.start("n2");
+    cluster.settled(&["n1", "n2", "n3"]);
+    cluster.move_to(WEB_A, "n2");
+    cluster.never_dual();
+}
+
 #[test]
 fn a_partitioned_owner_gives_up_before_another_begins() {
     let Some(cluster) = Cluster::formed() else {

@@ -45,7 +45,20 @@ fn a_second_daemon_is_refused_and_harms_nothing() {
         second.err.contains("another buoy daemon has it already"),
         "{second:?}"
     );
+
+    // A stopped process has charge as well: its successor would else open what the other one's lease has left.
+    let running = now_ns();
+    cluster.lab.pause_daemon("n1").unwrap();
+    cluster.wait_on(WEB_A.1, "n2");
+    for config in [&config, &elsewhere] {
+        let third = cluster.refused("n1", config);
+        assert_eq!((third.code, &third.out), (1, &String::new()), "{third:?}");
+    }
+    cluster.lab.resume_daemon("n1").unwrap();
     cluster.settled(&["n1", "n2", "n3"]);
+    let seen = cluster.seen(WEB_A.1, running);
+    let owners: Vec<&str> = seen.owners.iter().map(|o| o.port.as_str()).collect();
+    assert_eq!(owners, ["n1", "n2"]);
     cluster.never_dual();
 }
 

@@ -136,10 +136,31 @@ impl Cluster {
 
     /// All nodes up, each VIP on its owner, everybody content.
     pub fn formed() -> Option<Cluster> {
-        let cluster = Self::unstarted()?;
+        Self::formed_of(|_| {})
+    }
+
+    /// As [`Cluster::formed`], with another topology of the same nodes.
+    pub fn formed_of(change: impl FnOnce(&mut Topology)) -> Option<Cluster> {
+        let cluster = Self::of(change)?;
         for node in ["n1", "n2", "n3"] {
             cluster.start(node);
         }
+        Some(cluster.at_home())
+    }
+
+    /// As [`Cluster::formed`], with more in the configuration of the nodes that may own VIPs.
+    pub fn formed_with(more: &str) -> Option<Cluster> {
+        let cluster = Self::unstarted()?;
+        for node in ["n1", "n2"] {
+            cluster.start_with(node, &format!("{}\n{more}", cluster.config(node)));
+        }
+        cluster.start("n3");
+        Some(cluster.at_home())
+    }
+
+    /// Waits until everybody is content, and each VIP is on its owner.
+    fn at_home(self) -> Cluster {
+        let cluster = self;
         cluster.settled(&["n1", "n2", "n3"]);
         // Whoever was up first may have been given what is at home elsewhere.
         for (vip, home) in [(WEB_A, "n1"), (WEB_B, "n2")] {
@@ -148,7 +169,7 @@ impl Cluster {
                 cluster.ok("n3", &["vip", "move", vip.0, "--auto"]);
             }
         }
-        Some(cluster)
+        cluster
     }
 
     /// Observes these addresses from now on, and forgets what was seen before.
@@ -175,11 +196,28 @@ impl Cluster {
     }
 
     /// Starts a node's daemon with a configuration of the test's own.
+    pub fn start_with(&self, node: &str, config: &str) {
+        self.start_under(node, config, &[]);
+    }
+
+    /// As [`Cluster::start_with`], with these variables in its environment.
+    pub fn start_in(&self, node: &str, config: &str, variables: &[(&str, impl AsRef<Path>)]) {
+        let pairs: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.as_ref().display()))
+            .collect();
+        let words: Vec<_> = std::iter::once("env")
+            .chain(pairs.iter().map(String::as_str))
+            .collect();
+        self.start_under(node, config, &words);
+    }
+
+    /// As [`Cluster::start_with`], by a program that becomes the daemon after it has changed something about itself.
     #[expect(
         clippy::zombie_processes,
         reason = "the lab's handle on the process reaps it"
     )]
-    pub fn start_with(&self, node: &str, config: &str) {
+    pub fn start_under(&self, node: &str, config: &str, wrapper: &[&str]) {
         let path = self.config_path(node);
         std::fs::write(&path, config).unwrap();
         let log = std::fs::OpenOptions::new()
@@ -187,8 +225,11 @@ impl Cluster {
             .append(true)
             .open(self.lab.log(node, "daemon"))
             .unwrap();
+        let daemon = [program().to_str().unwrap()];
+        let mut words = wrapper.iter().chain(&daemon);
         let child = self
-            .command(node, program())
+            .command(node, words.next().unwrap())
+            .args(words)
             .args(["serve", "--config"])
             .arg(&path)
             .stdin(Stdio::null())

@@ -91,6 +91,19 @@ impl Cluster {
         }
     }
 
+    /// As [`Cluster::never_dual`] where a router outside may hold an address too: never two nodes.
+    pub fn never_two_nodes(&self) {
+        let to = now_ns();
+        let seen = self.lab.switch().observed(self.began, to).unwrap();
+        for f in figures(&seen, self.began, to) {
+            for dual in &f.dual {
+                let of_buoy = |port: &&String| !self.lab.topology().is_host(port);
+                let nodes = dual.ports.iter().filter(of_buoy).count();
+                assert!(nodes < 2, "two nodes at once for {}: {dual:?}", f.address);
+            }
+        }
+    }
+
     /// Length of the one dark time of an address since `from`, ms, for a report.
     pub fn dark(&self, what: &str, address: IpAddr, from: u64) -> f64 {
         let f = self.seen(address, from);
