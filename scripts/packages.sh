@@ -41,7 +41,7 @@ if [ -d /run/systemd/system ]; then
     for package in "${missing[@]}"; do
         case $package in
         nginx-light) systemctl disable --quiet nginx ;;
-        keepalived) systemctl disable --quiet keepalived ;;
+        keepalived | frr) systemctl disable --quiet "$package" ;;
         esac
     done
 fi
