@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buoy_core::Mono;
@@ -13,7 +11,6 @@ use buoy_core::VipName;
 use buoy_core::health::Hearing;
 use buoy_fence::announce::Doubt;
 use buoy_fence::clock::boottime;
-use buoy_fence::packets::interface_name;
 use buoy_vrrp_compat::accept;
 use buoy_vrrp_compat::ip::Packet;
 use buoy_vrrp_compat::mark::Group;
@@ -25,17 +22,14 @@ use tracing::{error, info, warn};
 use super::book::RouterView;
 use super::plan::{Plan, RouterId, gives_up, is_free};
 use super::planner::Planned;
-use super::port::{Kind, Outlet, Port, Received};
+use super::port::{Kind, Received};
 use super::router::Face;
+use super::sockets::{Arrived, Sockets};
 use super::{Setup, Shared, lock};
 use crate::guardian::until;
 
 /// Sockets that could not be opened are tried again this often.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// Packets that are taken together, at most.
-const BATCH: usize = 512;
-
-type PortId = (u32, Kind);
 
 pub struct Actor {
     setup: Setup,
@@ -43,11 +37,7 @@ pub struct Actor {
     plans: watch::Receiver<Arc<Planned>>,
     asked: mpsc::UnboundedReceiver<oneshot::Sender<Vec<RouterView>>>,
     group: Group,
-    ports: BTreeMap<PortId, Port>,
-    /// Why ports could not be opened.
-    shut: BTreeMap<PortId, String>,
-    /// Where advertisements with a virtual MAC leave, or why they cannot.
-    outlets: BTreeMap<u32, Result<Outlet, String>>,
+    sockets: Sockets,
     faces: BTreeMap<RouterId, Face>,
     /// By interface, family and virtual router id.
     by_id: BTreeMap<(u32, bool, u8), RouterId>,
@@ -69,9 +59,7 @@ impl Actor {
             plans,
             asked,
             group: Group::new(0),
-            ports: BTreeMap::new(),
-            shut: BTreeMap::new(),
-            outlets: BTreeMap::new(),
+            sockets: Sockets::default(),
             faces: BTreeMap::new(),
             by_id: BTreeMap::new(),
             look_at: Mono::ZERO,
@@ -85,16 +73,15 @@ impl Actor {
         let mut reports = self.setup.health.subscribe();
         let shared = self.shared.clone();
         loop {
-            let refused = !self.shut.is_empty() || self.outlets.values().any(Result::is_err);
-            let retry = refused.then_some(self.look_at);
+            let retry = self.sockets.refused().then_some(self.look_at);
             let next = self.faces.values().filter_map(Face::next).chain(retry);
             let next = next.min();
-            let ports = &self.ports;
+            let sockets = &self.sockets;
             let (mut changed, mut woken) = (false, false);
             let waits = !lock(&shared.waiting).is_empty();
             tokio::select! {
                 biased;
-                () = poll_fn(|cx| poll_ports(ports, &mut received, cx)) => {}
+                () = poll_fn(|cx| sockets.poll(&mut received, cx)) => {}
                 () = shared.wake.notified() => woken = true,
                 plan = self.plans.changed() => match plan {
                     Ok(()) => changed = true,
@@ -119,7 +106,7 @@ impl Actor {
                 self.look(now);
             }
             // Before the clock: after a stall nobody is silent only because nobody read what he sent.
-            drain(&self.ports, &mut received);
+            self.sockets.drain(&mut received);
             self.hear(&mut received);
             // What grows with the number of routers is done when there is something to do.
             if look || woken {
@@ -158,7 +145,7 @@ impl Actor {
                 self.carry_out(&id, effects);
             }
         }
-        self.open_ports(&mut problems);
+        self.open_sockets(&mut problems);
         self.by_id = self
             .faces
             .iter()
@@ -190,55 +177,18 @@ impl Actor {
         self.faces.remove(id);
     }
 
-    fn open_ports(&mut self, problems: &mut BTreeMap<VipName, String>) {
-        let mut wanted: BTreeMap<PortId, String> = BTreeMap::new();
-        for face in self.faces.values() {
-            let Some(place) = face.wish.place else {
-                continue;
-            };
-            for kind in face.kinds() {
-                wanted.insert((place.ifindex, *kind), face.wish.interface.clone());
-            }
-        }
-        self.ports.retain(|id, _| wanted.contains_key(id));
-        self.shut.retain(|id, _| wanted.contains_key(id));
-        for ((ifindex, kind), interface) in wanted {
-            let id = (ifindex, kind);
-            if self.ports.contains_key(&id) {
-                continue;
-            }
-            match Port::open(ifindex, &interface, kind) {
-                Ok(port) => {
-                    self.shut.remove(&id);
-                    self.ports.insert(id, port);
-                }
-                Err(e) => {
-                    let why = format!(
-                        "VRRP cannot be spoken on {interface}, the kernel refuses a raw socket: {e} (it needs CAP_NET_RAW)"
-                    );
-                    self.shut.insert(id, why);
-                }
-            }
-        }
-        self.open_outlets(problems);
+    fn open_sockets(&mut self, problems: &mut BTreeMap<VipName, String>) {
+        self.sockets.open(self.faces.values());
         let now = boottime();
         let ids: Vec<RouterId> = self.faces.keys().cloned().collect();
         for id in ids {
             let Some(face) = self.faces.get_mut(&id) else {
                 continue;
             };
-            let ports = face.wish.place.map(|place| {
-                let kinds = face.kinds().iter();
-                kinds.map(move |kind| (place.ifindex, *kind))
-            });
-            let mut hears = ports.is_some();
-            for port in ports.into_iter().flatten() {
-                hears &= self.ports.contains_key(&port);
-                if let Some(why) = self.shut.get(&port) {
-                    problems.insert(id.vip.clone(), why.clone());
-                }
+            if let Some(why) = self.sockets.fault(face) {
+                problems.insert(id.vip.clone(), why.clone());
             }
-            let event = match hears {
+            let event = match self.sockets.hear(face) {
                 true => Event::Listening,
                 false => Event::Deaf,
             };
@@ -247,31 +197,7 @@ impl Actor {
         }
     }
 
-    fn open_outlets(&mut self, problems: &mut BTreeMap<VipName, String>) {
-        let outs = |face: &Face| face.wish.place.and_then(|place| place.out);
-        let wanted: BTreeMap<u32, VipName> = self
-            .faces
-            .iter()
-            .filter_map(|(id, face)| Some((outs(face)?, id.vip.clone())))
-            .collect();
-        self.outlets
-            .retain(|out, outlet| wanted.contains_key(out) && outlet.is_ok());
-        for (out, vip) in wanted {
-            let outlet = self.outlets.entry(out).or_insert_with(|| {
-                let interface = interface_name(out);
-                Outlet::open(out, &interface).map_err(|e| {
-                    format!(
-                        "VRRP cannot be spoken on {interface}, the kernel refuses a raw socket: {e} (it needs CAP_NET_RAW)"
-                    )
-                })
-            });
-            if let Err(why) = outlet {
-                problems.insert(vip, why.clone());
-            }
-        }
-    }
-
-    fn hear(&mut self, received: &mut Vec<(PortId, Received)>) {
+    fn hear(&mut self, received: &mut Vec<Arrived>) {
         for ((ifindex, kind), received) in received.drain(..) {
             let packet = match &received {
                 Received::V4(bytes) => match Packet::read(bytes) {
@@ -388,7 +314,9 @@ impl Actor {
         let Some(face) = self.faces.get_mut(id) else {
             return;
         };
-        let Some(place) = face.wish.place else { return };
+        let Some(way) = self.sockets.way(face) else {
+            return;
+        };
         // In hand until the packet is out: `Faces::down` waits for it.
         let up = self.shared.up();
         let permitted =
@@ -397,21 +325,9 @@ impl Actor {
             face.withheld += 1;
             return;
         }
-        type Send<'a> = Box<dyn Fn(IpAddr, &[u8]) -> std::io::Result<()> + 'a>;
-        let kind = face.kinds().last();
-        let send: Option<Send<'_>> = match place.out {
-            Some(out) => match self.outlets.get(&out) {
-                Some(Ok(outlet)) => Some(Box::new(|to, packet| outlet.send(to, packet))),
-                _ => None,
-            },
-            None => kind
-                .and_then(|kind| self.ports.get(&(place.ifindex, *kind)))
-                .map(|port| Box::new(|to, packet: &[u8]| port.send(to, packet)) as Send<'_>),
-        };
-        let Some(send) = send else { return };
         let sent = match face.packets(priority, &self.group) {
             Ok(packets) => packets.iter().try_for_each(|(to, packet)| {
-                send(*to, packet).map_err(|e| format!("to {to}: {e}"))
+                way.send(*to, packet).map_err(|e| format!("to {to}: {e}"))
             }),
             Err(e) => Err(e),
         };
@@ -490,41 +406,5 @@ fn weight(hearing: &Hearing) -> u8 {
         Hearing::Clear => 0,
         Hearing::Unsure => 1,
         Hearing::Outranked(_) => 2,
-    }
-}
-
-/// Ready when packets were received. All that waits is taken, up to a bound.
-fn poll_ports(
-    ports: &BTreeMap<PortId, Port>,
-    received: &mut Vec<(PortId, Received)>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    for (id, port) in ports {
-        while received.len() < BATCH {
-            let Poll::Ready(Ok(mut guard)) = port.ready().poll_read_ready(cx) else {
-                break;
-            };
-            match port.receive() {
-                Ok(Some(packet)) => received.push((*id, packet)),
-                // Nothing more, or the interface is gone, which the next look sees.
-                Ok(None) | Err(_) => guard.clear_ready(),
-            }
-        }
-    }
-    match received.is_empty() {
-        true => Poll::Pending,
-        false => Poll::Ready(()),
-    }
-}
-
-/// Takes what waits, without waiting for it.
-fn drain(ports: &BTreeMap<PortId, Port>, received: &mut Vec<(PortId, Received)>) {
-    for (id, port) in ports {
-        while received.len() < BATCH {
-            match port.receive() {
-                Ok(Some(packet)) => received.push((*id, packet)),
-                Ok(None) | Err(_) => break,
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@ mod plan;
 mod planner;
 mod port;
 mod router;
+mod sockets;
 
 use std::collections::BTreeMap;
 use std::io;
