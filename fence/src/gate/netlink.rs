@@ -83,25 +83,7 @@ enum Step {
 
 impl Netlink {
     pub(super) fn new() -> io::Result<Netlink> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
-        let within = ANSWER_WITHIN;
-        // SAFETY: a timeval of the length given, read by the call.
-        let rc = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const within).cast(),
-                size_of::<libc::timeval>() as libc::socklen_t,
-            )
-        };
-        if rc != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let (socket, _) = asking(NETLINK_ROUTE)?;
         Ok(Netlink {
             socket,
             sequence: 0,
@@ -195,7 +177,33 @@ impl Netlink {
     }
 }
 
-fn late(e: io::Error) -> io::Error {
+/// A socket for requests in the network namespace of this thread, and its port. An answer that takes longer than
+/// [`ANSWER_WITHIN`] is an error, see [`late`].
+pub(super) fn asking(protocol: isize) -> io::Result<(Socket, u32)> {
+    let mut socket = Socket::new(protocol)?;
+    let port = socket.bind_auto()?.port_number();
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    let within = ANSWER_WITHIN;
+    // SAFETY: a timeval of the length given, read by the call.
+    let rc = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const within).cast(),
+            size_of::<libc::timeval>() as libc::socklen_t,
+        )
+    };
+    match rc {
+        0 => Ok((socket, port)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What a socket of [`asking`] says, in words if no answer came.
+pub(super) fn late(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::WouldBlock => io::Error::other(format!(
             "the kernel did not answer within {} s",

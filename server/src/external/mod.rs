@@ -9,6 +9,8 @@ mod order;
 mod output;
 mod record;
 mod run;
+#[cfg(test)]
+mod testing;
 pub mod trusted;
 
 use std::collections::BTreeMap;

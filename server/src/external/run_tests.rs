@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use buoy_core::{Epoch, NodeId};
 
+use super::super::testing::roots_own;
 use super::*;
 
 /// A limit on hanging.
@@ -17,18 +18,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Bench> {
-        let places = ["/run", "/var/lib", "/root"];
-        let dir = places
-            .iter()
-            .find_map(|place| tempfile::tempdir_in(place).ok());
-        if dir.is_none() {
-            assert!(
-                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                "cannot run in CI: not root"
-            );
-            println!("SKIP: not root");
-        }
-        Some(Bench { dir: dir? })
+        roots_own().map(|dir| Bench { dir })
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -110,23 +110,8 @@ fn executable(path: &Path, found: &Metadata) -> Result<(), String> {
 mod tests {
     use std::os::unix::fs::{chown, symlink};
 
+    use super::super::testing::roots_own;
     use super::*;
-
-    /// A directory that only root can write to, all the way up; `None` where that cannot be had.
-    fn dir() -> Option<tempfile::TempDir> {
-        let places = ["/run", "/var/lib", "/root"];
-        let dir = places
-            .iter()
-            .find_map(|place| tempfile::tempdir_in(place).ok());
-        if dir.is_none() {
-            assert!(
-                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                "cannot run in CI: not root"
-            );
-            println!("SKIP: not root");
-        }
-        dir
-    }
 
     fn put(path: &Path, mode: u32) {
         std::fs::write(path, "#!/bin/sh\n").unwrap();
@@ -135,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_program_is_run_only_if_nobody_but_root_can_change_it() {
-        let Some(dir) = dir() else { return };
+        let Some(dir) = roots_own() else { return };
         let program = dir.path().join("fence");
         put(&program, 0o755);
         assert_eq!(check(&program), Ok(()));
@@ -160,7 +145,7 @@ mod tests {
 
     #[test]
     fn so_must_every_directory_be_and_those_that_links_lead_through() {
-        let Some(dir) = dir() else { return };
+        let Some(dir) = roots_own() else { return };
         let open = dir.path().join("open");
         let shut = dir.path().join("shut");
         for (sub, mode) in [(&open, 0o1777), (&shut, 0o755)] {

@@ -74,6 +74,17 @@ impl Cluster {
             .unwrap_or_else(|| panic!("{address} is not observed"))
     }
 
+    /// Since `from` this address was answered, and spoken for, by this node alone.
+    #[track_caller]
+    pub fn only(&self, node: &str, address: IpAddr, from: u64) {
+        let seen = self.seen(address, from);
+        let (owners, strays) = (seen.owners, seen.stray_ports);
+        assert!(
+            owners.iter().all(|owner| owner.port == node) && seen.stray_intervals == 0,
+            "not {node} alone for {address}: {owners:?}, packets astray from {strays:?}"
+        );
+    }
+
     /// Since the observation began no address was answered, or spoken for, by two nodes at once.
     pub fn never_dual(&self) {
         let to = now_ns();

@@ -3,15 +3,11 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
+use super::super::netlink::{asking, late};
 use super::message::{Batch, DUMP, HEADER, attribute};
 
-/// How long the kernel may take for a transaction. Only its locks can hold it up.
-const ANSWER_WITHIN: libc::timeval = libc::timeval {
-    tv_sec: 2,
-    tv_usec: 0,
-};
 /// How often a dump that was changed underway is begun anew.
 const DUMP_ATTEMPTS: u32 = 10;
 /// The kernel writes no larger piece of a dump.
@@ -79,25 +75,7 @@ pub(super) struct Message<'a> {
 
 impl Netfilter {
     pub(super) fn new(table: &'static str) -> io::Result<Netfilter> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        let port = socket.bind_auto()?.port_number();
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
-        let within = ANSWER_WITHIN;
-        // SAFETY: a timeval of the length given, read by the call.
-        let rc = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const within).cast(),
-                size_of::<libc::timeval>() as libc::socklen_t,
-            )
-        };
-        if rc != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let (socket, port) = asking(NETLINK_NETFILTER)?;
         Ok(Netfilter {
             socket,
             batch: Batch::new(table),
@@ -215,14 +193,7 @@ impl Netfilter {
             match self.socket.recv(&mut self.received, 0) {
                 Ok(_) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let late = format!(
-                        "the kernel did not answer within {} s",
-                        ANSWER_WITHIN.tv_sec
-                    );
-                    return Err(io::Error::other(late));
-                }
-                Err(e) => return Err(e),
+                Err(e) => return Err(late(e)),
             }
         }
     }
