@@ -32,7 +32,7 @@ bench-gate:
 	@cargo bench -p buoy-fence --bench gate -- $(ARGS)
 
 bench-vrrp:
-	@scripts/packages.sh cc:gcc /usr/include/stdlib.h:libc6-dev nginx:nginx-light ip:iproute2 tshark:tshark setpriv:util-linux
+	@scripts/packages.sh cc:gcc /usr/include/stdlib.h:libc6-dev nginx:nginx-light keepalived:keepalived ip:iproute2 tshark:tshark
 	@cargo test --profile bench -p buoy --test cluster -- vrrp_load:: --ignored --nocapture
 	@cargo bench -p buoy-vrrp-compat
 

@@ -168,7 +168,7 @@ pub(crate) fn invocation(directory: &Path) -> Invocation {
     )
 }
 
-/// keepalived with one instance. It is killed when the value is dropped.
+/// keepalived with one instance or more. It is killed when the value is dropped.
 pub struct Keepalived {
     daemon: Daemon,
     states: States,
@@ -180,16 +180,34 @@ impl Keepalived {
     /// # Errors
     /// The options make no sense, keepalived is not there, or a file cannot be written.
     pub fn start(host: &Host, options: &Options) -> Result<Self> {
-        let router = &options.instance;
-        router.check()?;
-        let name = format!("{}-{}", router.vrid, router.family());
-        let place = host.place(&format!("keepalived-{name}"))?;
+        Self::start_all(host, std::slice::from_ref(options))
+    }
+
+    /// As [`Keepalived::start`], with several instances. The lines for `global_defs` are those of the first; which
+    /// instance became what is not told apart.
+    ///
+    /// # Errors
+    /// As [`Keepalived::start`], or there is no instance.
+    pub fn start_all(host: &Host, all: &[Options]) -> Result<Self> {
+        let name = |options: &Options| {
+            let router = &options.instance;
+            format!("{}-{}", router.vrid, router.family())
+        };
+        let first = all.first().context("no instance")?;
+        for options in all {
+            options.instance.check()?;
+        }
+        let place = host.place(&format!("keepalived-{}", name(first)))?;
         let pipe = place.join("notify");
         let states = States::follow(&pipe, state)?;
         let mut global_lines = vec![format!("vrrp_notify_fifo {}", pipe.display())];
-        global_lines.extend_from_slice(&options.global);
-        let config = global(host.netns().name(), router.version, &global_lines)
-            + &instance(&name, host.interface(), options);
+        global_lines.extend_from_slice(&first.global);
+        let instances: String = all
+            .iter()
+            .map(|options| instance(&name(options), host.interface(), options))
+            .collect();
+        let version = first.instance.version;
+        let config = global(host.netns().name(), version, &global_lines) + &instances;
         prepare(&place, &config)?;
         let daemon = Daemon::start(host, &invocation(&place), &place.join("log"))?;
         Ok(Self { daemon, states })
@@ -213,6 +231,15 @@ impl Keepalived {
     /// It is not when the time is over; the words show what it was, and the end of its log.
     pub fn wait_state(&self, state: State, within: Duration) -> Result<Event> {
         self.daemon.explain(self.states.wait(state, within))
+    }
+
+    /// It and its children.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let all = self.daemon.processes()?;
+        Ok(all.iter().map(|process| process.id().pid).collect())
     }
 
     /// Whether it runs.

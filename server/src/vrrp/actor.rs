@@ -281,7 +281,7 @@ impl Actor {
         let due: Vec<RouterId> = self
             .faces
             .iter()
-            .filter(|(_, face)| face.next().is_some_and(|at| at <= now))
+            .filter(|(_, face)| face.is_due(now))
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {

@@ -110,6 +110,11 @@ impl Face {
         self.router.next()
     }
 
+    /// Whether [`Event::Tick`] has something to do now.
+    pub fn is_due(&self, now: Mono) -> bool {
+        self.router.is_due(now)
+    }
+
     /// Which sockets it needs.
     pub fn kinds(&self) -> &'static [Kind] {
         let v4 = self.wish.expected.addresses.iter().any(IpAddr::is_ipv4);

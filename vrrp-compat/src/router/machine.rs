@@ -8,7 +8,7 @@ use std::time::Duration;
 use buoy_core::Mono;
 
 use super::outsiders::{Outsider, Outsiders};
-use super::timing::{MIN_ANSWER_GAP, slot_after};
+use super::timing::{MIN_ANSWER_GAP, early, slot_after};
 use super::{Again, Effects, Event, Settings, Standing, State, Stats};
 
 /// An advertisement to be sent out of turn.
@@ -168,6 +168,12 @@ impl Router {
         times.into_iter().flatten().filter(|t| *t > self.now).min()
     }
 
+    /// Whether [`Event::Tick`] has something to do now: what is due, or an advertisement that will be in a moment.
+    pub fn is_due(&self, now: Mono) -> bool {
+        let soon = now + early(self.settings.interval);
+        self.next().is_some_and(|at| at <= now) || self.active.is_some_and(|a| a.due <= soon)
+    }
+
     fn listen(&mut self) {
         if self.listening.is_some() {
             return;
@@ -313,7 +319,7 @@ impl Router {
             self.stats.announced_again += u64::from(prompt.announce.is_some());
             self.stats.prompt += 1;
             self.prompted = Some(now);
-        } else if active.due <= now {
+        } else if active.due <= now + early(interval) {
             active.due = slot_after(active.due, interval, now);
             self.stats.regular += 1;
         } else {

@@ -196,6 +196,27 @@ fn stalls_make_no_burst() {
 }
 
 #[test]
+fn what_is_due_soon_goes_early_and_keeps_its_slots() {
+    let mut router = Router::new(PREEMPTS, Mono::ZERO);
+    let _ = router.step(Listening, Mono::ZERO);
+    let _ = router.step(up(1), Mono::ZERO);
+    for second in 1..4 {
+        let at = |ms| Mono::from_millis(second * 1_000 - ms);
+        assert!(!router.is_due(at(6)) && router.step(Tick, at(6)).is_empty());
+        assert!(router.is_due(at(4)));
+        let effects: Vec<Effect> = router.step(Tick, at(4)).into_iter().collect();
+        assert_eq!(effects, [Effect::Advertise { priority: 128 }]);
+        assert!(!router.is_due(at(0)) && router.step(Tick, at(0)).is_empty());
+        assert_eq!(router.next(), Some(Mono::from_millis((second + 1) * 1_000)));
+    }
+    // Nothing else comes early: whom it outranks, and when a master counts as silent.
+    let mut router = Router::new(PREEMPTS, Mono::ZERO);
+    let _ = router.step(Listening, Mono::ZERO);
+    let _ = router.step(heard(9, 129), Mono::ZERO);
+    assert!(!router.is_due(Mono::from_millis(3_499)) && router.is_due(Mono::from_millis(3_500)));
+}
+
+#[test]
 fn while_listening_begins() {
     let from_then = |event| run(PREEMPTS, &[(0, Listening), (1_000, event)], 9_000);
     for (event, then) in [

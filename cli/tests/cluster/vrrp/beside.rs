@@ -27,7 +27,7 @@ fn version_2_with_a_password() {
     let Some(bed) = Bed::new(Kind::V2, 1) else {
         return;
     };
-    worse(&bed, false);
+    worse(&bed);
     better(&bed);
 }
 
@@ -37,7 +37,7 @@ fn version_3() {
         return;
     };
     edits(&bed);
-    worse(&bed, true);
+    worse(&bed);
     better(&bed);
 }
 
@@ -46,7 +46,7 @@ fn version_3_of_ipv6() {
     let Some(bed) = Bed::new(Kind::V6, 1) else {
         return;
     };
-    worse(&bed, true);
+    worse(&bed);
     better(&bed);
 }
 
@@ -55,38 +55,37 @@ fn unicast() {
     let Some(bed) = Bed::new(Kind::Unicast, 1) else {
         return;
     };
-    worse(&bed, false);
+    worse(&bed);
     better(&bed);
 }
 
 /// A worse keepalived stays backup through moves and crashes.
-fn worse(bed: &Bed, all: bool) {
+fn worse(bed: &Bed) {
     let Bed { cluster, kind } = bed;
     let address = kind.address();
     let router = started(&bed.host(1), &kind.router(WORSE), State::Backup);
     let began = now_ns();
     moved_about(cluster, address);
-    if all {
-        // Who leads is gone, and has nothing to do with the VIP.
-        let leader = cluster.lead_elsewhere("n1");
-        bed.home();
-        cluster.lab.crash(&leader).unwrap();
-        let_it_have_its_time(&kind.instance(WORSE));
-        cluster.lab.boot(&leader).unwrap();
-        cluster.settled(&["n1", "n2", "n3"]);
-        unchanged(&router.states_since(began));
+    // Who leads is gone, and has nothing to do with the VIP.
+    let leader = cluster.lead_elsewhere("n1");
+    bed.home();
+    cluster.lab.crash(&leader).unwrap();
+    let_it_have_its_time(&kind.instance(WORSE));
+    cluster.lab.boot(&leader).unwrap();
+    cluster.settled(&["n1", "n2", "n3"]);
+    unchanged(&router.states_since(began));
 
-        // Its owner's daemon is killed, and comes back.
-        bed.home();
-        let at = now_ns();
-        cluster.lab.kill_daemon("n1").unwrap();
-        cluster.start("n1");
-        cluster.settled(&["n1", "n2", "n3"]);
-        let_it_have_its_time(&kind.instance(WORSE));
-        cluster.dark(&format!("{kind:?}: daemon killed: dark"), address, at);
-        unchanged(&router.states_since(began));
-        bed.home();
-    }
+    // Its owner's daemon is killed, and comes back.
+    bed.home();
+    let at = now_ns();
+    cluster.lab.kill_daemon("n1").unwrap();
+    cluster.start("n1");
+    cluster.settled(&["n1", "n2", "n3"]);
+    let_it_have_its_time(&kind.instance(WORSE));
+    cluster.dark(&format!("{kind:?}: daemon killed: dark"), address, at);
+    unchanged(&router.states_since(began));
+    bed.home();
+
     let at = cluster.lab.crash("n1").unwrap();
     cluster.wait_on(address, "n2");
     cluster.dark(&format!("{kind:?}: owner crashed: dark"), address, at);
