@@ -1,5 +1,5 @@
 # make demo: see it work.  make test: check everything.  make bench: compare with keepalived.
-# make bench-gate: what the packet gates cost packets and renewals.  make bench-vrrp: 255 virtual routers on one node, and decoding.  make trials: stop, kill, freeze and starve owners.
+# make bench-gate: what the packet gates cost packets and renewals.  make bench-vrrp: 255 virtual routers on one node, and decoding.  make trials: stop, kill, freeze and starve owners, and a minute beside keepalived.
 # make test-kernels: the kernel fence on Debian's 5.10, 6.1 and 6.12, emulated; ARGS="6.1" takes one.
 # All install the Debian packages that they need. ARGS="..." hands options to the demo or the bench, whose
 # standard output is all that comes out there: make itself prints nothing.
@@ -37,8 +37,9 @@ bench-vrrp:
 	@cargo bench -p buoy-vrrp-compat
 
 trials:
-	@scripts/packages.sh cc:gcc /usr/include/stdlib.h:libc6-dev nginx:nginx-light ip:iproute2
+	@scripts/packages.sh cc:gcc /usr/include/stdlib.h:libc6-dev nginx:nginx-light keepalived:keepalived ip:iproute2
 	@BUOY_TRIALS=30 cargo test -p buoy --test cluster -- trials:: --nocapture
+	@cargo test -p buoy --test cluster -- vrrp::beside:: --ignored --nocapture
 
 release:
 	@scripts/packages.sh cc:gcc /usr/include/stdlib.h:libc6-dev
