@@ -242,14 +242,14 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         admission: Admission::new(!empty),
         raft,
         health,
-        reporter,
+        reporter: reporter.clone(),
         shared,
         deadlines,
         inherited: fencing.inherited,
         faces,
         holds,
     };
-    let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
+    let reunions = reunion::watch(parts.shared.clone(), announcer.clone(), reporter);
     run_forever(&mut tasks, "the watch for reunions", reunions);
     run_forever(
         &mut tasks,
