@@ -11,5 +11,6 @@ mod marks;
 pub mod packets;
 pub mod process;
 mod rtnl;
+pub mod sockets;
 pub mod vmac;
 pub mod watch;

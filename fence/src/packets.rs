@@ -10,6 +10,8 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::sockets::set_option;
+
 /// One instruction of a classic BPF program; which packets it lets through, it says by their length.
 pub use libc::sock_filter as Instruction;
 
@@ -143,24 +145,6 @@ pub(crate) fn link_address(ifindex: u32, protocol: u16) -> SockAddr {
 pub(crate) fn waiting(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: the socket owns its descriptor, never changes it, and closes it when it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
-}
-
-pub(crate) fn set_option<T>(socket: &Socket, level: i32, name: i32, value: &T) -> io::Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: `value` is of the length given, and the call only reads it.
-    let rc = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const *value).cast(),
-            length,
-        )
-    };
-    match rc {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 fn attach(socket: &Socket, filter: &[Instruction]) -> io::Result<()> {

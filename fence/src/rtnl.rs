@@ -2,20 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{
     NLA_TYPE_MASK, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR,
     NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-/// How long one answer may take. The kernel answers within the call that asks; only its locks can hold it up.
-static ANSWER_WITHIN: libc::timeval = libc::timeval {
-    tv_sec: 2,
-    tv_usec: 0,
-};
+use crate::sockets::{asking, late};
+
 /// Requests sent by one system call. Their refusals, about 1 KiB of kernel memory each, must fit into
 /// the default receive buffer of 208 KiB.
 const BATCH: usize = 64;
@@ -75,24 +71,7 @@ impl Requests {
     /// # Errors
     /// When the kernel gives no socket.
     pub(crate) fn open() -> io::Result<Requests> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        let port = socket.bind_auto()?.port_number();
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
-        // SAFETY: a timeval of the length given, which the call only reads.
-        let rc = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const ANSWER_WITHIN).cast(),
-                size_of::<libc::timeval>() as libc::socklen_t,
-            )
-        };
-        if rc != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let (socket, port) = asking(NETLINK_ROUTE)?;
         Ok(Requests {
             socket,
             port,
@@ -218,15 +197,7 @@ impl Requests {
 
     fn receive(&mut self) -> io::Result<Messages<'_>> {
         self.buffer.clear();
-        self.socket
-            .recv(&mut self.buffer, 0)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::WouldBlock => io::Error::other(format!(
-                    "the kernel did not answer a netlink request within {} s",
-                    ANSWER_WITHIN.tv_sec
-                )),
-                _ => e,
-            })?;
+        self.socket.recv(&mut self.buffer, 0).map_err(late)?;
         Ok(Messages(&self.buffer))
     }
 }

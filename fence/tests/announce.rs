@@ -1,11 +1,12 @@
 //! Announcements as a neighbour receives them, and conflicts as a neighbour makes them.
 
 mod common;
+#[path = "common/ear.rs"]
+mod ear;
 #[path = "common/host.rs"]
 mod host;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,108 +14,19 @@ use std::time::{Duration, Instant};
 
 use buoy_core::Mono;
 use buoy_fence::announce::{
-    AnnounceEvent, Announcer, ArpForm, Bursts, OFFSETS, Pace, Target, gratuitous_arp,
-    unsolicited_na,
+    AnnounceEvent, Announcer, ArpForm, OFFSETS, Target, gratuitous_arp, unsolicited_na,
 };
 use buoy_fence::gate::{EbpfGate, EbpfOptions, Gate};
-use buoy_fence::link::Links;
-use common::{NetNs, is_emulated, skip_without_gate, skip_without_root};
+use common::{is_emulated, skip_without_gate, skip_without_root};
+use ear::{Ear, frames, raw, target};
 use host::{Host, PATIENCE, event, ip, until};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 const STRANGER: [u8; 6] = [2, 0xbb, 0, 0, 0, 9];
-
-/// A raw socket on a device of a namespace, for every protocol.
-fn raw(ns: &NetNs, device: &str) -> Socket {
-    let ifindex = ns.ifindex(device);
-    let protocol = (libc::ETH_P_ALL as u16).to_be();
-    ns.run(|| {
-        let socket = Socket::new(
-            Domain::PACKET,
-            Type::RAW,
-            Some(Protocol::from(i32::from(protocol))),
-        );
-        let socket = socket.expect("a raw socket");
-        let mut storage = SockAddrStorage::zeroed();
-        // SAFETY: sockaddr_ll fits into the storage, and all zeros are a valid value of it.
-        let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = protocol;
-        address.sll_ifindex = ifindex.cast_signed();
-        // SAFETY: the storage holds a sockaddr_ll, and this is its length.
-        let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as u32) };
-        socket.bind(&address).expect("bound to the device");
-        socket.set_nonblocking(true).expect("a socket option");
-        socket
-            .set_recv_buffer_size(8 << 20)
-            .expect("a socket option");
-        socket
-    })
-}
-
-/// What a neighbour hears: announcements, each with the time of its arrival.
-struct Ear {
-    socket: Socket,
-    heard: Vec<(Instant, Vec<u8>)>,
-}
-
-impl Ear {
-    fn new(host: &Host) -> Ear {
-        let socket = raw(&host.peer, "eth0");
-        Ear {
-            socket,
-            heard: vec![],
-        }
-    }
-
-    /// Takes in what has arrived; how many announcements there are now. Only frames of `mac` count, and of
-    /// those only ARP and neighbour advertisements to everybody.
-    fn listen(&mut self, mac: [u8; 6]) -> usize {
-        let mut frame = [0; 2048];
-        while let Ok(length) = self.socket.read(&mut frame) {
-            let frame = &frame[..length];
-            let arp = frame[12..14] == [8, 6] && frame[..6] == [0xff; 6];
-            let na = frame[12..14] == [0x86, 0xdd]
-                && frame[..6] == [0x33, 0x33, 0, 0, 0, 1]
-                && frame[54] == 136;
-            if frame[6..12] == mac && (arp || na) {
-                self.heard.push((Instant::now(), frame.to_vec()));
-            }
-        }
-        self.heard.len()
-    }
-}
-
-fn target(host: &Host, text: &str) -> Target {
-    let links = host
-        .ns
-        .run(|| Links::open().expect("a socket"))
-        .snapshot()
-        .expect("links");
-    let link = links.link("eth0").expect("eth0");
-    Target {
-        ip: ip(text),
-        ifindex: link.index,
-        interface: "eth0".to_owned(),
-        mac: link.mac.expect("a hardware address"),
-        pace: Pace::default(),
-    }
-}
 
 fn v4(target: &Target) -> Ipv4Addr {
     match target.ip {
         IpAddr::V4(ip) => ip,
         IpAddr::V6(ip) => panic!("{ip} is not IPv4"),
-    }
-}
-
-/// The frames of one announcement.
-fn frames(target: &Target, router: bool) -> Vec<Vec<u8>> {
-    match target.ip {
-        IpAddr::V4(ip) => [ArpForm::Request, ArpForm::Reply]
-            .map(|form| gratuitous_arp(target.mac, ip, form).to_vec())
-            .to_vec(),
-        IpAddr::V6(ip) => vec![unsolicited_na(target.mac, ip, router).to_vec()],
     }
 }
 
@@ -429,69 +341,4 @@ fn an_interface_that_cannot_send_is_told_once() {
         host.ns.ip("link set eth0 up");
         until("it is sent", PATIENCE, || announcer.counts().sent >= 2).await;
     });
-}
-
-#[test]
-fn a_set_pace_is_heard_next_to_buoys_own() {
-    if skip_without_root() {
-        return;
-    }
-    let host = Host::new("pace");
-    let mut ear = Ear::new(&host);
-    let gap = Duration::from_millis(20);
-    let set = Pace {
-        bursts: Some(Bursts {
-            repeat: 3,
-            delay: Duration::from_millis(600),
-        }),
-        refresh: Duration::ZERO,
-        gap,
-        ..Pace::default()
-    };
-    let paced = |text: &str| Target {
-        pace: set,
-        ..target(&host, text)
-    };
-    let targets = [
-        paced("10.0.0.50"),
-        paced("fd00::50"),
-        target(&host, "10.0.0.51"),
-    ];
-    let mac = targets[0].mac;
-    host.run(|| async {
-        let (announcer, _events) = Announcer::start(Arc::new(|_| true)).expect("an announcer");
-        announcer.up(targets.to_vec()).await;
-        // The seventh of Buoy's own comes after 3 s, long after the others have ended.
-        let third = frames(&targets[2], false);
-        until("seven rounds of Buoy's own are heard", PATIENCE, || {
-            ear.listen(mac);
-            let own = ear.heard.iter().filter(|(_, f)| third.contains(f));
-            own.count() >= 14
-        })
-        .await;
-    });
-    for target in &targets[..2] {
-        let expected = frames(target, false);
-        let heard: Vec<_> = ear
-            .heard
-            .iter()
-            .filter(|(_, f)| expected.contains(f))
-            .collect();
-        let bytes: Vec<_> = heard.iter().map(|(_, frame)| frame.clone()).collect();
-        assert_eq!(
-            bytes,
-            vec![expected.clone(); 6].concat(),
-            "two bursts of three"
-        );
-        let at = |n: usize| heard[n].0;
-        // Received a little later than sent, each by another little.
-        let least = gap - Duration::from_millis(if is_emulated() { 19 } else { 5 });
-        for n in 1..heard.len() {
-            let after = at(n).duration_since(at(n - 1));
-            assert!(after >= least, "frame {n} of {} after {after:?}", target.ip);
-        }
-        let second = at(heard.len() / 2).duration_since(at(0));
-        println!("{}: the second burst after {second:?}", target.ip);
-        assert!(second >= Duration::from_millis(580), "{second:?}");
-    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use buoy_core::Mono;
 use buoy_fence::clock::boottime;
-use buoy_fence::gate::{EbpfGate, EbpfOptions, Gate};
+use buoy_fence::gate::{EbpfGate, Gate};
 use common::{skip_without_gate, wait_until};
 use frames::{ip, v4};
 use wire::{Asker, Echo, VIP4, VIP6, Wire};
@@ -129,93 +129,6 @@ fn nothing_sent_after_the_deadline_is_answered() {
             }
         }
         assert!(answers > 0, "nothing was answered before the deadline");
-    }
-}
-
-/// A node that does not own the VIP is a client like any other, with its own gate shut.
-#[test]
-fn a_fenced_node_reaches_the_vip_of_another() {
-    if skip_without_gate() {
-        return;
-    }
-    let wire = Wire::new("peer");
-    let mut theirs = wire
-        .client
-        .run(|| EbpfGate::new(EbpfOptions::default()).expect("a gate"));
-    BOTH.iter()
-        .for_each(|vip| theirs.manage(ip(vip)).expect("manage"));
-    theirs.attach(wire.client.ifindex("cli")).expect("attach");
-    theirs.attach(wire.client.ifindex("lo")).expect("attach");
-    for vip in BOTH {
-        let (_echo, asker) = (Echo::start(&wire.owner, vip), Asker::new(&wire.client, vip));
-        wire.forget_neighbours();
-        assert!(asker.answered(1), "{vip}");
-    }
-    assert_eq!(theirs.dropped().expect("drops").total(), 0);
-}
-
-/// When a VIP moves, the new owner's announcement must reach the neighbour table of fenced nodes too.
-#[test]
-fn a_fenced_node_hears_the_announcement_of_another() {
-    if skip_without_gate() {
-        return;
-    }
-    let wire = Wire::new("garp");
-    let mut theirs = wire
-        .client
-        .run(|| EbpfGate::new(EbpfOptions::default()).expect("a gate"));
-    BOTH.iter()
-        .for_each(|vip| theirs.manage(ip(vip)).expect("manage"));
-    theirs.attach(wire.client.ifindex("cli")).expect("attach");
-    let old = "02:00:00:00:00:99";
-    let heard = |vip: &str| {
-        wire.client
-            .ip(&format!("neigh show {vip}"))
-            .contains("02:00:00:00:00:02")
-    };
-    // Both forms of gratuitous ARP, and the unsolicited advertisement.
-    for operation in [1, 2] {
-        wire.client.ip(&format!(
-            "neigh replace {VIP4} lladdr {old} dev cli nud stale"
-        ));
-        let announcement = frames::arp(operation, v4(VIP4), v4(VIP4));
-        wait_until("the neighbour table follows", || {
-            raw::send(
-                &wire.owner,
-                "own",
-                frames::ETH_ARP,
-                &raw::broadcast(&announcement),
-            )
-            .expect("send");
-            heard(VIP4)
-        });
-    }
-    wire.client.ip(&format!(
-        "neigh replace {VIP6} lladdr {old} dev cli nud stale"
-    ));
-    let announcement = frames::announcement(frames::v6(VIP6));
-    wait_until("the neighbour table follows", || {
-        raw::send(&wire.owner, "own", frames::ETH_IPV6, &announcement).expect("send");
-        heard(VIP6)
-    });
-    assert_eq!(theirs.dropped().expect("drops").total(), 0);
-}
-
-#[test]
-fn local_clients_are_fenced_on_lo() {
-    if skip_without_gate() {
-        return;
-    }
-    let wire = Wire::new("lo");
-    let mut gate = shut_gate(&wire);
-    gate.attach(wire.owner.ifindex("lo")).expect("attach");
-    for vip in BOTH {
-        let (_echo, asker) = (Echo::start(&wire.owner, vip), Asker::new(&wire.owner, vip));
-        ask_until_dropped(&gate, &asker);
-        open(&mut gate, FOREVER);
-        assert!(asker.answered(1), "{vip}: open");
-        gate.shut_all().expect("shut");
-        ask_until_dropped(&gate, &asker);
     }
 }
 

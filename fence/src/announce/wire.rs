@@ -7,7 +7,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::frames::{ADVERTISEMENT, ARP_PACKET};
-use crate::packets::{PacketSocket, link_address, receive, set_option, waiting};
+use crate::packets::{PacketSocket, link_address, receive, waiting};
+use crate::sockets::set_option;
 
 /// Longest neighbour advertisement that is read, in bytes; the rest of a longer one is cut off.
 const NA_BYTES: usize = 256;

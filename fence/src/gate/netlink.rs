@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{
     NLA_TYPE_MASK, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
@@ -10,13 +9,10 @@ use netlink_packet_core::{
     parse_string,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-/// How long one answer may take. The kernel answers at once; only its locks can hold it up.
-const ANSWER_WITHIN: libc::timeval = libc::timeval {
-    tv_sec: 2,
-    tv_usec: 0,
-};
+use crate::sockets::{asking, late};
+
 /// How often a dump that was changed underway is begun anew.
 const DUMP_ATTEMPTS: u32 = 10;
 /// The kernel writes no larger piece of a dump.
@@ -174,42 +170,6 @@ impl Netlink {
             },
             length,
         ))
-    }
-}
-
-/// A socket for requests in the network namespace of this thread, and its port. An answer that takes longer than
-/// [`ANSWER_WITHIN`] is an error, see [`late`].
-pub(super) fn asking(protocol: isize) -> io::Result<(Socket, u32)> {
-    let mut socket = Socket::new(protocol)?;
-    let port = socket.bind_auto()?.port_number();
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.set_ext_ack(true)?;
-    socket.set_cap_ack(true)?;
-    let within = ANSWER_WITHIN;
-    // SAFETY: a timeval of the length given, read by the call.
-    let rc = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const within).cast(),
-            size_of::<libc::timeval>() as libc::socklen_t,
-        )
-    };
-    match rc {
-        0 => Ok((socket, port)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// What a socket of [`asking`] says, in words if no answer came.
-pub(super) fn late(e: io::Error) -> io::Error {
-    match e.kind() {
-        io::ErrorKind::WouldBlock => io::Error::other(format!(
-            "the kernel did not answer within {} s",
-            ANSWER_WITHIN.tv_sec
-        )),
-        _ => e,
     }
 }
 

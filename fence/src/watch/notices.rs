@@ -1,7 +1,6 @@
 //! The kernel's own notices about interfaces, addresses and traffic control.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
@@ -9,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::link::{FoundAddress, Link};
 use crate::rtnl::{Message, Messages, RECEIVE_BYTES};
+use crate::sockets::set_option;
 
 /// Kernel memory for notices that wait, in bytes: a few thousand. Beyond it the kernel drops them and says so.
 const RECEIVE_BUFFER: libc::c_int = 4 << 20;
@@ -62,17 +62,7 @@ impl Notices {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
         let size = RECEIVE_BUFFER;
-        // SAFETY: an int of the length given, which the call only reads.
-        let rc = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVBUFFORCE,
-                (&raw const size).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        if rc != 0 {
+        if set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &size).is_err() {
             // Without CAP_NET_ADMIN: as large as the host allows; an overrun is dealt with anyway.
             socket.set_rx_buf_sz(size)?;
         }
@@ -130,20 +120,8 @@ pub(crate) fn leave_out(socket: &Socket, port: u32) -> io::Result<()> {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: `filter` names `program`, which lives across the call; the kernel copies both.
-    let rc = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
-    match rc {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    // The kernel copies the filter, and the program that it names.
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
 }
 
 fn decode(message: Message<'_>) -> Option<Notice> {

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
+use buoy_fence::sockets::set_option;
 use buoy_vrrp_compat::ah::IP_PROTOCOL_AH;
 use buoy_vrrp_compat::packet::{GROUP_V4, GROUP_V6, IP_PROTOCOL};
 use socket2::{Domain, InterfaceIndexOrAddress, MsgHdr, Protocol, SockAddr, Socket, Type};
@@ -14,6 +15,8 @@ use tokio::io::unix::AsyncFd;
 const MAX_PACKET: usize = 4_608;
 /// `SO_PRIORITY` of advertisements: network control (`TC_PRIO_CONTROL`), as in keepalived.
 const CONTROL: libc::c_int = 7;
+/// An option that is switched on.
+const ON: libc::c_int = 1;
 
 /// What a socket is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,14 +64,14 @@ impl Outlet {
         let socket = Socket::new(Domain::IPV4, Type::RAW, protocol)?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(interface.as_bytes()))?;
-        set(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, CONTROL)?;
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, &CONTROL)?;
         socket.set_multicast_loop_v4(false)?;
         let any = libc::ip_mreqn {
             imr_multiaddr: libc::in_addr { s_addr: 0 },
             imr_address: libc::in_addr { s_addr: 0 },
             imr_ifindex: libc::c_int::try_from(ifindex).map_err(io::Error::other)?,
         };
-        set(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, any)?;
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &any)?;
         Ok(Outlet(socket))
     }
 
@@ -115,7 +118,7 @@ impl Port {
         let socket = Socket::new(domain, Type::RAW, protocol)?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(interface.as_bytes()))?;
-        set(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, CONTROL)?;
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, &CONTROL)?;
         match kind {
             Kind::V4 | Kind::V4Ah => {
                 socket.set_header_included_v4(true)?;
@@ -124,12 +127,12 @@ impl Port {
                 socket.join_multicast_v4_n(&GROUP_V4, &index)?;
             }
             Kind::V6 => {
-                set(&socket, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, 1)?;
-                set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)?;
-                set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-                set(&socket, libc::IPPROTO_IPV6, IPV6_FLOWINFO, 1)?;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, &ON)?;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, &ON)?;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &ON)?;
+                set_option(&socket, libc::IPPROTO_IPV6, IPV6_FLOWINFO, &ON)?;
                 // As without a source given: one that is not there yet, or any more, is no error.
-                set(&socket, libc::IPPROTO_IPV6, IPV6_FREEBIND, 1)?;
+                set_option(&socket, libc::IPPROTO_IPV6, IPV6_FREEBIND, &ON)?;
                 socket.set_multicast_loop_v6(false)?;
                 socket.set_multicast_if_v6(ifindex)?;
                 socket.join_multicast_v6(&GROUP_V6, ifindex)?;
@@ -292,22 +295,3 @@ const SOURCE_V6_BYTES: usize = size_of::<libc::cmsghdr>() + size_of::<libc::in6_
 const IPV6_FREEBIND: libc::c_int = 78;
 /// Option and ancillary message of the same number (linux/in6.h).
 const IPV6_FLOWINFO: libc::c_int = 11;
-
-/// `T`: what the kernel takes as this option.
-fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
-    // SAFETY: `value` is valid for reading its own size.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(&value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}

@@ -1,12 +1,11 @@
 //! Transactions and questions to nf_tables on a blocking socket, one at a time.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
-use super::super::netlink::{asking, late};
 use super::message::{Batch, DUMP, HEADER, attribute};
+use crate::sockets::{asking, late, set_option};
 
 /// How often a dump that was changed underway is begun anew.
 const DUMP_ATTEMPTS: u32 = 10;
@@ -200,20 +199,7 @@ impl Netfilter {
 
     fn make_room(&self, bytes: usize) -> io::Result<()> {
         let size = libc::c_int::try_from(bytes.saturating_mul(2)).unwrap_or(libc::c_int::MAX);
-        // SAFETY: an int of the length given, which the call only reads.
-        let rc = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_SNDBUFFORCE,
-                (&raw const size).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        match rc {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        set_option(&self.socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &size)
     }
 }
 

@@ -84,7 +84,6 @@ fn let_packets_end() {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::os::fd::AsRawFd;
     use std::process::Command;
 
     use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
@@ -97,6 +96,7 @@ mod tests {
     use super::*;
     use crate::clock::boottime;
     use crate::gate::tc::Tc;
+    use crate::sockets::set_option;
 
     const LOOPBACK: u32 = 1;
     /// NFNLGRP_NFTABLES.
@@ -150,17 +150,7 @@ mod tests {
             socket.set_non_blocking(true).expect("a flag");
             // Every element of a set is told as well.
             let size: libc::c_int = 16 << 20;
-            // SAFETY: an int of the length given, which the call only reads.
-            let rc = unsafe {
-                libc::setsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    libc::SO_RCVBUFFORCE,
-                    (&raw const size).cast(),
-                    size_of::<libc::c_int>() as libc::socklen_t,
-                )
-            };
-            assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+            set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &size).expect("room");
             Ear(socket)
         }
 
