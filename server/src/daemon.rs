@@ -249,8 +249,10 @@ async fn run(config: Config, log: Log) -> Result<(), StartError> {
         faces,
         holds,
     };
-    let reunions = reunion::watch(parts.shared.clone(), announcer.clone(), reporter);
+    let reunions = reunion::watch(parts.shared.clone(), announcer.clone());
     run_forever(&mut tasks, "the watch for reunions", reunions);
+    let told = reporter.again_when_heard(parts.shared.heard_again.subscribe());
+    run_forever(&mut tasks, "reports to nodes that are heard again", told);
     run_forever(
         &mut tasks,
         "the count of lost log lines",

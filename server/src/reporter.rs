@@ -61,6 +61,14 @@ impl Reporter {
         self.0.send_modify(|r| r.rev += 1);
     }
 
+    /// Sends the report once more whenever a node is heard after a silence: one that was started anew within
+    /// [`REPEAT_EVERY`] knows none, and its VIPs may wait for what is in it. Runs as long as somebody tells.
+    pub async fn again_when_heard(self, mut heard_again: watch::Receiver<Option<NodeId>>) {
+        while heard_again.changed().await.is_ok() {
+            self.again();
+        }
+    }
+
     /// Hands the report to this node's own book, for ever.
     pub async fn keep(self, health: Arc<HealthKeeper>) {
         let mut changes = self.0.subscribe();
@@ -108,5 +116,22 @@ mod tests {
         assert_eq!(rev(), first + 1);
         reporter.again();
         assert_eq!(rev(), first + 2);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_heard_again_is_told_at_once() {
+        let reporter = Reporter::new(NodeId(1), Incarnation(7));
+        let mut reports = reporter.0.subscribe();
+        let heard_again = watch::Sender::new(None);
+        let telling = tokio::spawn(reporter.again_when_heard(heard_again.subscribe()));
+        for _ in 0..2 {
+            // The same node again is news, too.
+            heard_again.send_replace(Some(NodeId(2)));
+            let told = tokio::time::timeout(REPEAT_EVERY, reports.changed()).await;
+            told.expect("it is sent before it would be repeated")
+                .expect("somebody reports");
+        }
+        drop(heard_again);
+        telling.await.expect("it ends with who tells it");
     }
 }

@@ -1,6 +1,5 @@
 //! After a silence of a peer, the neighbours are told anew where the VIPs of this node are: while the network
-//! was divided they may have been on the peer's side, and have heard nothing of a takeover. And the peer is told this
-//! node's report: if it was started anew it knows none, and waits for what its VIPs need of it.
+//! was divided they may have been on the peer's side, and have heard nothing of a takeover.
 
 use std::sync::Arc;
 
@@ -9,17 +8,15 @@ use buoy_fence::link::{ARPHRD_LOOPBACK, Links};
 use tracing::{error, info};
 
 use crate::lease::LeaseShared;
-use crate::reporter::Reporter;
 
-/// Announces and reports whenever a node is heard after a silence, and at its first word. Runs for ever.
-pub async fn watch(shared: Arc<LeaseShared>, announcer: Announcer, reporter: Reporter) {
+/// Announces whenever a node is heard after a silence, and at its first word. Runs for ever.
+pub async fn watch(shared: Arc<LeaseShared>, announcer: Announcer) {
     let links = Links::open()
         .map_err(|e| error!("cannot ask the kernel for interfaces: {e}"))
         .ok();
     let mut heard_again = shared.heard_again.subscribe();
     while heard_again.changed().await.is_ok() {
         let peer = *heard_again.borrow_and_update();
-        reporter.again();
         if let (Some(peer), Some(links)) = (peer, &links) {
             info!(%peer, "heard again: announcing the VIPs that are here anew");
             announce(links, &announcer).await;
